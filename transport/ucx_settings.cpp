@@ -4,6 +4,7 @@
 #include <ucp/api/ucp.h>
 #include <ucs/debug/log_def.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdarg>
 #include <cstdio>
@@ -11,7 +12,9 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <initializer_list>
 #include <mutex>
+#include <span>
 #include <sstream>
 #include <string_view>
 
@@ -30,7 +33,6 @@ struct Setting {
 
 // Measured on UCX 1.13.1. TLS is set apart, because rc and ud are only named where there is a verbs device.
 constexpr std::array kSettings = {
-    Setting{"MM_ERROR_HANDLING", "y", "peer failure mode keeps shared memory"},
     Setting{"RNDV_THRESH", "64k", "auto costs a 14 KB row five times its round trip over TCP"},
     Setting{"KEEPALIVE_INTERVAL", "1s", "the default of 20 s hides a dead peer from an active sender"},
     Setting{"ADDRESS_VERSION", "v2", "shorter worker addresses"},
@@ -91,7 +93,12 @@ runtime::Outcome<UcxContext> open_ucx(const std::string& transports, const std::
     if (std::getenv("UCX_LOG_FILE") == nullptr) ucs_log_push_handler(log_to_stderr);
   });
   std::ostringstream settings;
-  for (const auto& setting : kTcpSettings) {
+  const auto may_use = [&](std::initializer_list<const char*> names) {
+    const auto named = [&](const char* name) { return transports.find(name) != std::string::npos; };
+    return transports.empty() || named("all") || std::any_of(names.begin(), names.end(), named);
+  };
+  // UCX complains aloud about settings of transports that it does not open.
+  for (const auto& setting : may_use({"tcp"}) ? std::span<const Setting>(kTcpSettings) : std::span<const Setting>{}) {
     const auto name = std::string("UCX_") + setting.name;
     const char* users = std::getenv(name.c_str());
     const bool ours = users == nullptr || std::string_view(users) == setting.value;
@@ -112,6 +119,7 @@ runtime::Outcome<UcxContext> open_ucx(const std::string& transports, const std::
     if (ucp_config_modify(config, name.c_str(), value.c_str()) != UCS_OK) refused += " UCX_" + name + "=" + value;
     settings << "UCX_" << name << '=' << value << " (" << why << ")\n";
   };
+  if (may_use({"sm", "shm", "posix", "sysv"})) set("MM_ERROR_HANDLING", "y", "peer failure mode keeps shared memory");
   for (const auto& setting : kSettings) set(setting.name, setting.value, setting.why);
   if (transports.empty()) {
     set("TLS", has_verbs_device() ? "tcp,sm,rc,ud" : "tcp,sm", "self knows no peer failure");
