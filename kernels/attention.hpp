@@ -21,8 +21,11 @@ struct LatentQuery {
 };
 
 // Per head: z_j = scale * dot(query, page row j) (16 canonical lanes), p = softmax(z), out = sum_j p_j latent_j.
-// Per page: maximum, 16-lane sum of exp(z - max), value sums in position order with one accumulator per latent column
-// (fma); pages are folded left to right. A row's bits depend on its own position and pages only.
+// Per page: maximum m, 16-lane sum s of e_j = exp(z_j - m), value sums o in position order with one accumulator per latent
+// column, o = fma(e_j, latent_j, o) from +0. The first page starts the row; every further page is folded from the left by
+//   M = max(m, m_page), a = exp(m - M), b = exp(m_page - M), s = fma(s, a, s_page * b), o = fma(o, a, o_page * b), m = M.
+// At the end out = o / s. A row's bits depend on its own position and pages only. Memory beyond the operands is fixed
+// (about 70 KB a thread), whatever the positions. NaN in a head's query or keys makes that head's row NaN.
 void latent_attention(std::span<const LatentQuery> queries, std::int64_t heads, std::int64_t kv_lora_rank,
                       std::int64_t qk_rope_head_dim, float scale, runtime::Workers& workers);
 

@@ -13,6 +13,7 @@ inline constexpr std::int64_t kScaleBlock = 128;  // DeepSeek-V3 section 3.3.2: 
 
 // [rows, cols] of F32, F16, BF16 or F8_E4M3 in somebody else's memory. FP8 value = F32(e4m3) * scale_inv, rounded to F32,
 // with the scale at [(row_origin + r) / 128, (col_origin + c) / 128], so that a cut inside a block keeps its scale.
+// E4M3 has no infinity; 0x7F and 0xFF are NaN.
 struct WeightMatrix {
   const std::byte* data = nullptr;
   runtime::Dtype dtype = runtime::Dtype::kF32;

@@ -82,6 +82,7 @@ class EventLoop final : public Timers {
   void set_remote(RemoteDelivery* remote) { remote_ = remote; }
   NodeId node() const { return node_; }
   Incarnation incarnation() const { return incarnation_; }
+  Instant now() const;  // read once per turn
   void set_incarnation(Incarnation incarnation);  // refs of local actors change with it
   void add_source(EventSource& source);
   void remove_source(EventSource& source);

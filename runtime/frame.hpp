@@ -53,6 +53,8 @@ struct Frame {
 
 // CRC32C (Castagnoli), started with `crc` of what came before.
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
+// The same without the CPU's instruction; crc32c falls back to it.
+std::uint32_t crc32c_by_tables(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
 // Header and metadata as they go into the active-message header. kExhausted where they exceed kMaxHeadBytes.
 Outcome<std::vector<std::byte>> encode_head(const Frame& frame);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -33,7 +34,7 @@ class Trace {
  private:
   const std::size_t capacity_;
   mutable std::mutex mutex_;
-  bool enabled_ = false;
+  std::atomic<bool> enabled_{false};
   std::size_t next_ = 0;
   std::vector<TraceEvent> ring_;
 };
