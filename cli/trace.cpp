@@ -29,7 +29,7 @@ int run_trace(const TraceOptions& options) {
   std::vector<runtime::NodeId> nodes;
   for (const auto& member : report->view->members) {
     if (member.state == cluster::NodeState::kAbsent) continue;
-    if ((*client)->ask(membership_of(member.node), cluster::EnableTrace{true}, kNodeDeadline).ok()) {
+    if ((*client)->ask(membership_of(member.node), cluster::EnableTrace{{}, true}, kNodeDeadline).ok()) {
       nodes.push_back(member.node);
     } else {
       std::fprintf(stderr, "%s does not answer: it is left out\n", member.name.c_str());
@@ -48,7 +48,7 @@ int run_trace(const TraceOptions& options) {
     const runtime::Instant middle = asked + ((*client)->now() - asked) / 2;
     events->now_ns = (middle.time_since_epoch().count() - events->now_ns);
     parts.push_back(std::move(events).value());
-    (void)(*client)->ask(membership_of(node), cluster::EnableTrace{false}, kNodeDeadline);
+    (void)(*client)->ask(membership_of(node), cluster::EnableTrace{{}, false}, kNodeDeadline);
   }
   std::vector<runtime::NodeTrace> traces;
   for (const auto& part : parts) traces.push_back(cluster::unpack_trace(part, runtime::Duration(part.now_ns)));

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -18,10 +19,11 @@ runtime::Status prepare_control_plane(const ClusterState& state);
 // Where a process listens, as `up` wrote it.
 runtime::Outcome<runtime::LinkAddress> control_address(const ClusterState& state, const std::string& process);
 
-// A link and the source that turns it: the same object.
+// A link, the source that turns it (the same object), and how it learns the incarnation that its process was given.
 struct ControlLink {
-  std::unique_ptr<runtime::Link> link;
+  std::shared_ptr<runtime::Link> link;
   runtime::EventSource* source = nullptr;
+  std::function<void(runtime::Incarnation)> set_incarnation;
 };
 // Of a process of the cluster: bound where its address file says.
 runtime::Outcome<ControlLink> open_control_link(const ClusterState& state, const ProcessPlace& process);
