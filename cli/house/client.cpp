@@ -18,7 +18,6 @@ using runtime::Outcome;
 namespace {
 
 constexpr std::uint32_t kClientNodeBits = 0x00FFFFFF;
-constexpr auto kWait = std::chrono::milliseconds(10);           // of the loop's sleep at most
 constexpr auto kCoordinatorDeadline = std::chrono::seconds(1);  // it answers in milliseconds or is not there
 constexpr std::uint32_t kAskerIndex = 0;
 
@@ -77,12 +76,7 @@ Client::Asker& Client::asker() { return *parts_->asker; }
 runtime::Instant Client::now() const { return parts_->clock.now(); }
 
 bool Client::turn_until(const std::function<bool()>& done, runtime::Duration deadline) {
-  const runtime::Instant end = parts_->clock.now() + deadline;
-  while (!done()) {
-    if (parts_->clock.now() >= end) return false;
-    if (!parts_->loop.turn()) parts_->loop.wait(std::min<runtime::Duration>(kWait, end - parts_->clock.now()));
-  }
-  return true;
+  return parts_->loop.run_until(done, parts_->clock.now() + deadline);
 }
 
 Outcome<cluster::ClusterStatusReport> Client::status(runtime::Duration deadline) {
