@@ -8,10 +8,9 @@
 
 #include "cli/house/child_process.hpp"
 #include "cli/house/control_plane.hpp"
+#include "cli/house/controllers.hpp"
 #include "cli/house/plan_model.hpp"
 #include "cli/house/worker.hpp"
-#include "cluster/coordinator.hpp"
-#include "cluster/node_agent.hpp"
 #include "kernels/cpu_device.hpp"
 #include "kernels/instruction_set.hpp"
 #include "model/checkpoint.hpp"
@@ -26,7 +25,6 @@
 
 namespace consort::cli {
 
-using cluster::Role;
 using runtime::ErrorKind;
 using runtime::failure;
 using runtime::Outcome;
@@ -132,20 +130,13 @@ Status run_coordinator(const ClusterState& state) {
   CONSORT_TRY(const auto checkpoint, model::Checkpoint::open(state.config.model));
   CONSORT_TRY(auto ground, lay_ground(state, state.processes.coordinator));
   ground->loop.set_env(ground->env);
-  cluster::CoordinatorOptions options;
-  options.config = state.config;
-  options.model = plan_model_of(checkpoint);
-  options.manifest = manifest_of(*checkpoint);
-  options.build = build_name();
-  options.log_path = state.folder.decisions_file();
+  std::optional<cluster::NumericPlan> numeric_plan;
   if (!state.choices.numeric_plan.empty()) {
     CONSORT_TRY(const model::NumericPlan plan, model::plan_from_json(state.choices.numeric_plan, "--numeric-plan"));
-    options.numeric_plan = cluster_plan(plan);
+    numeric_plan = cluster_plan(plan);
   }
-  cluster::PostOffice post_office(ground->loop);
-  ground->loop.spawn_root(static_cast<std::uint16_t>(Role::kCoordinator), 0, [&] {
-    return std::make_unique<cluster::Coordinator>(post_office, options);
-  });
+  const CoordinatorProcess process(ground->loop, coordinator_options(state.config, checkpoint,
+                                                                     state.folder.decisions_file(), numeric_plan));
   ground->loop.run(runtime::Duration::zero());
   return runtime::done();
 }
@@ -163,20 +154,12 @@ Status run_agent(const ClusterState& state, const std::string& name) {
   options.restart = !state.choices.no_restart;
   CONSORT_TRY(options.coordinator_address, control_address(state, state.processes.coordinator.name));
   CONSORT_TRY(options.control_address, control_address(state, place->name));
-  const std::string folder = state.folder.path();
-  if (state.processes.coordinator.host == place->host) {
-    options.children.push_back({state.processes.coordinator.node,
-                                {state.processes.coordinator.name, {"coordinator-process", "--state", folder}}});
-  }
-  for (const auto& worker : state.processes.workers) {
-    if (worker.host != place->host) continue;
-    options.children.push_back(
-        {worker.node, {worker.name, {"worker-process", "--state", folder, "--name", worker.name}}});
-  }
-  cluster::PostOffice post_office(ground->loop);
-  ground->loop.spawn_root(static_cast<std::uint16_t>(Role::kNodeAgent), 0, [&] {
-    return std::make_unique<cluster::NodeAgent>(post_office, options);
+  options.children = children_of(state.processes, *place, [&](const ProcessPlace& child) {
+    const bool is_coordinator = child.name == kCoordinatorProcess;
+    return std::vector<std::string>{is_coordinator ? "coordinator-process" : "worker-process", "--state",
+                                    state.folder.path(), "--name", child.name};
   });
+  const AgentProcess process(ground->loop, std::move(options));
   ground->loop.run(runtime::Duration::zero());
   return runtime::done();
 }
