@@ -49,11 +49,24 @@ runtime::Status add_trunk(WorkerMemory& memory, const std::string& node, const m
   const auto wanted = static_cast<std::uint64_t>(kWantedRequests * model::pages_for(context));
   const std::uint64_t affordable = (memory.limit_bytes - weights) / kKvShare / page_bytes;
   const std::uint64_t count = std::clamp<std::uint64_t>(affordable, 1, wanted);
-  CONSORT_TRY(memory.trunk, model::Trunk::load(*memory.checkpoint, range, progress));
+  if (memory.trunk == nullptr) CONSORT_TRY(memory.trunk, model::Trunk::load(*memory.checkpoint, range, progress));
   memory.pages = std::make_shared<model::KvPages>(config, config.num_hidden_layers, static_cast<std::int64_t>(count));
   memory.trunk_bytes = weights + count * page_bytes;
   return runtime::done();
 }
+
+// Keeps the latest view for actors that are restarted and for whoever looks at the worker from outside.
+class ViewKeeper final : public runtime::ActorOf<ViewKeeper, cluster::ViewSubscriber> {
+ public:
+  explicit ViewKeeper(std::shared_ptr<cluster::ClusterViewPtr> view) : view_(std::move(view)) {}
+  void on(cluster::ViewChanged message) { *view_ = std::move(message.view); }
+  void on(cluster::PeerSuspected) {}
+  void on(cluster::PeerLost) {}
+
+ private:
+  const std::shared_ptr<cluster::ClusterViewPtr> view_;
+};
+constexpr std::uint16_t kViewKeeperType = 100;  // addressed by nobody outside its node
 
 template <class A, class... Args>
 runtime::ActorRef spawn(runtime::EventLoop& loop, Role role, Args... args) {
@@ -75,9 +88,18 @@ double bytes_per_column(const model::Checkpoint& checkpoint) {
 
 Outcome<std::shared_ptr<WorkerMemory>> load_worker_memory(const cluster::ClusterConfig& config, std::size_t node_index,
                                                           const model::Progress& progress) {
+  CONSORT_TRY(auto checkpoint, model::Checkpoint::open(config.model));
+  return make_worker_memory(config, node_index, std::move(checkpoint), nullptr, progress);
+}
+
+Outcome<std::shared_ptr<WorkerMemory>> make_worker_memory(const cluster::ClusterConfig& config, std::size_t node_index,
+                                                          std::shared_ptr<const model::Checkpoint> checkpoint,
+                                                          std::shared_ptr<const model::Trunk> trunk,
+                                                          const model::Progress& progress) {
   const cluster::NodeConfig& node = config.nodes.at(node_index);
   auto memory = std::make_shared<WorkerMemory>(kBufferBytes);
-  CONSORT_TRY(memory->checkpoint, model::Checkpoint::open(config.model));
+  memory->checkpoint = std::move(checkpoint);
+  memory->trunk = std::move(trunk);
   memory->limit_bytes = node.memory_bytes.value_or(machine_memory_share(config.nodes.size()));
   if (node.roles.trunk) CONSORT_RETURN_IF_ERROR(add_trunk(*memory, node.name, progress));
   return memory;
@@ -89,19 +111,21 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   cluster::MembershipOptions membership;
   membership.node = cluster::ClusterConfig::node_id(options.node_index);
   const auto subscribe = [&](runtime::ActorRef actor) { membership.subscribers.push_back({actor}); };
+  subscribe(loop.spawn_root(kViewKeeperType, 0, [view = view_] { return std::make_unique<ViewKeeper>(view); }));
 
   if (node.roles.experts) {
     const actors::ExpertGroupParts parts{memory_->checkpoint, memory_->parts, &memory_->buffers, {}};
-    const auto group = spawn<actors::ExpertGroup>(loop, Role::kExpertGroup, parts, cluster::ClusterViewPtr());
+    const auto group =
+        loop.spawn_root(static_cast<std::uint16_t>(Role::kExpertGroup), 0,
+                        [parts, view = view_] { return std::make_unique<actors::ExpertGroup>(parts, *view); });
     subscribe(group);
     membership.parts = runtime::RefTo<cluster::PartHolder>{group};
   }
   if (node.roles.trunk) {
     const actors::RouterSettings settings{bytes_per_column(*memory_->checkpoint)};
     subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kRouter), 0,
-                              [settings, kept = memory_, counters = router_counters_] {
-                                return std::make_unique<actors::Router>(settings, kept->buffers,
-                                                                        cluster::ClusterViewPtr(), counters);
+                              [settings, kept = memory_, view = view_, counters = router_counters_] {
+                                return std::make_unique<actors::Router>(settings, kept->buffers, *view, counters);
                               }));
     const actors::DecoderParts parts{memory_->trunk, memory_->pages, &memory_->buffers};
     actors::DecoderSettings decoder;
@@ -110,8 +134,11 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   }
   if (node.roles.batcher) {
     actors::BatcherSettings settings;
-    settings.seed = loop.env().rng.next();
-    subscribe(spawn<actors::Batcher>(loop, Role::kBatcher, settings, cluster::ClusterViewPtr(), batcher_counters_));
+    subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0,
+                              [settings, view = view_, counters = batcher_counters_, rng = &loop.env().rng]() mutable {
+                                settings.seed = rng->next();  // differs between lives of the Batcher
+                                return std::make_unique<actors::Batcher>(settings, *view, counters);
+                              }));
   }
 
   membership.name = node.name;

@@ -49,6 +49,12 @@ struct WorkerMemory {
 runtime::Outcome<std::shared_ptr<WorkerMemory>> load_worker_memory(const cluster::ClusterConfig& config,
                                                                    std::size_t node_index,
                                                                    const model::Progress& progress = {});
+// The same on a checkpoint and trunk that are loaded already and shared (the simulator's nodes); `trunk` may be null.
+runtime::Outcome<std::shared_ptr<WorkerMemory>> make_worker_memory(const cluster::ClusterConfig& config,
+                                                                   std::size_t node_index,
+                                                                   std::shared_ptr<const model::Checkpoint> checkpoint,
+                                                                   std::shared_ptr<const model::Trunk> trunk,
+                                                                   const model::Progress& progress = {});
 
 class Worker {
  public:
@@ -57,6 +63,8 @@ class Worker {
 
   cluster::PostOffice& post_office() { return post_office_; }
   const WorkerMemory& memory() const { return *memory_; }
+  // The latest that Membership told; null before the first.
+  cluster::ClusterViewPtr view() const { return *view_; }
   const actors::RouterCounters& router_counters() const { return *router_counters_; }
   const actors::BatcherCounters& batcher_counters() const { return *batcher_counters_; }
 
@@ -64,6 +72,8 @@ class Worker {
   std::shared_ptr<WorkerMemory> memory_;
   std::shared_ptr<actors::RouterCounters> router_counters_ = std::make_shared<actors::RouterCounters>();
   std::shared_ptr<actors::BatcherCounters> batcher_counters_ = std::make_shared<actors::BatcherCounters>();
+  // Actors that are restarted begin with it.
+  std::shared_ptr<cluster::ClusterViewPtr> view_ = std::make_shared<cluster::ClusterViewPtr>();
   cluster::PostOffice post_office_;
 };
 
