@@ -49,7 +49,9 @@ runtime::Status add_trunk(WorkerMemory& memory, const std::string& node, const m
   const auto wanted = static_cast<std::uint64_t>(kWantedRequests * model::pages_for(context));
   const std::uint64_t affordable = (memory.limit_bytes - weights) / kKvShare / page_bytes;
   const std::uint64_t count = std::clamp<std::uint64_t>(affordable, 1, wanted);
-  if (memory.trunk == nullptr) CONSORT_TRY(memory.trunk, model::Trunk::load(*memory.checkpoint, range, progress));
+  if (memory.trunk == nullptr) {
+    CONSORT_TRY(memory.trunk, model::Trunk::load(*memory.checkpoint, range, progress));
+  }
   memory.pages = std::make_shared<model::KvPages>(config, config.num_hidden_layers, static_cast<std::int64_t>(count));
   memory.trunk_bytes = weights + count * page_bytes;
   return runtime::done();
