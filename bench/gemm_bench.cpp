@@ -2,12 +2,12 @@
 // Usage: gemm_bench [rounds]. The contenders take turns within every round; ratios are medians over the rounds' own ratios.
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -44,10 +44,16 @@ double median(std::vector<double> v) {
   return v.size() % 2 != 0 ? v[v.size() / 2] : 0.5 * (v[v.size() / 2 - 1] + v[v.size() / 2]);
 }
 
+// Processor time of this thread, so that waiting for a busy core does not count (a busy cache still does).
 double timed(const std::function<void()>& body) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto now = [] {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  };
+  const double start = now();
   body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return now() - start;
 }
 
 std::uint32_t next_random() {
@@ -58,19 +64,27 @@ std::uint32_t next_random() {
 
 float random_value() { return static_cast<float>(next_random()) * 0x1p-30f - 1.0f; }
 
-// Reads every byte once, in 64-byte steps of eight independent sums.
+// Reads every byte once, as four streams side by side that ask ahead: a single plain loop gets a third less here.
 std::uint64_t read_stream(const std::byte* data, std::size_t bytes) {
-  std::uint64_t sums[8] = {};
-  for (std::size_t i = 0; i + 64 <= bytes; i += 64) {
-    for (std::size_t j = 0; j < 8; ++j) {
-      std::uint64_t word;
-      std::memcpy(&word, data + i + 8 * j, 8);
-      sums[j] += word;
+  constexpr std::size_t kStreams = 4;
+  constexpr std::size_t kAhead = 1024;
+  const std::size_t length = bytes / kStreams;
+  using Vector = std::uint64_t __attribute__((vector_size(16)));
+  Vector sums[4] = {};
+  for (std::size_t i = 0; i + 64 <= length; i += 64) {
+    for (std::size_t s = 0; s < kStreams; ++s) {
+      const std::byte* line = data + s * length + i;
+      __builtin_prefetch(line + kAhead);
+      Vector words[4];
+      std::memcpy(words, line, 64);
+      sums[0] += words[0];
+      sums[1] += words[1];
+      sums[2] += words[2];
+      sums[3] += words[3];
     }
   }
-  std::uint64_t total = 0;
-  for (const std::uint64_t sum : sums) total += sum;
-  return total;
+  const Vector total = sums[0] + sums[1] + sums[2] + sums[3];
+  return total[0] + total[1];
 }
 
 struct Weights {

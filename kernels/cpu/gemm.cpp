@@ -63,7 +63,7 @@ void stream_expanded(float* sums, const GemmJob& job, std::int64_t first_col, st
 // The last columns of k, fewer than 16, padded with +0.
 void stream_tail(float* sums, const GemmJob& job, std::int64_t first_col, std::size_t cols, std::int64_t whole) {
   if (whole == job.weight->cols) return;
-  HWY_ALIGN float w[cpu::kPanelCols * kLanes] = {};
+  HWY_ALIGN float w[cpu::kStreamPanelCols * kLanes] = {};
   for (std::size_t c = 0; c < cols; ++c) {
     expand_piece(w + c * kLanes, *job.weight, first_col + static_cast<std::int64_t>(c), whole, job.weight->cols - whole);
   }
@@ -72,7 +72,7 @@ void stream_tail(float* sums, const GemmJob& job, std::int64_t first_col, std::s
 }
 
 void stream_panel(const GemmJob& job, std::int64_t first_col, std::int64_t col_count) {
-  HWY_ALIGN float sums[kStreamRows * cpu::kPanelCols * kLanes];
+  HWY_ALIGN float sums[kStreamRows * cpu::kStreamPanelCols * kLanes];
   const auto cols = static_cast<std::size_t>(col_count);
   const std::int64_t whole = job.weight->cols / kSixteen * kSixteen;
   if (whole > 0) {
@@ -137,9 +137,9 @@ void pack_weights(float* packed, const GemmJob& job, std::int64_t first_col, std
 }
 
 void packed_panel(const GemmJob& job, std::int64_t first_col, std::int64_t col_count) {
-  constexpr std::size_t kWeights = cpu::kPanelCols * kBlockDepth;
+  constexpr std::size_t kWeights = cpu::kPackedPanelCols * kBlockDepth;
   thread_local std::vector<float> memory(
-      kWeights + static_cast<std::size_t>(cpu::kBlockRows * cpu::kPanelCols) * kLanes);
+      kWeights + static_cast<std::size_t>(cpu::kBlockRows * cpu::kPackedPanelCols) * kLanes);
   float* weights = memory.data();
   float* sums = weights + kWeights;
   const auto cols = static_cast<std::size_t>(col_count);
@@ -153,7 +153,7 @@ void packed_panel(const GemmJob& job, std::int64_t first_col, std::int64_t col_c
                    cols * length / kVectors, rows, cols, length / kLanes, sums, k == 0);
     }
     for (std::size_t r = 0; r < rows; ++r) {
-      HWY_ALIGN float row[cpu::kPanelCols * kLanes];
+      HWY_ALIGN float row[cpu::kPackedPanelCols * kLanes];
       unpack_sums(row, sums, r, rows, cols);
       reduce_row(job.out + (set + static_cast<std::int64_t>(r)) * job.out_stride + first_col, row, cols);
     }
@@ -201,17 +201,17 @@ void gemm(runtime::TensorView out, runtime::ConstTensorView x, const WeightMatri
     if (!inline_only) return workers.parallel_for(n, body);
     for (std::int64_t i = 0; i < n; ++i) body(i);
   };
-  const auto run_panels = [&](const cpu::GemmJob& job, Panel* panel) {
-    each((weight.rows + cpu::kPanelCols - 1) / cpu::kPanelCols, [&job, panel](std::int64_t i) {
-      const std::int64_t first = i * cpu::kPanelCols;
-      panel(job, first, std::min(cpu::kPanelCols, job.weight->rows - first));
+  const auto run_panels = [&](const cpu::GemmJob& job, Panel* panel, std::int64_t panel_cols) {
+    each((weight.rows + panel_cols - 1) / panel_cols, [&job, panel, panel_cols](std::int64_t i) {
+      const std::int64_t first = i * panel_cols;
+      panel(job, first, std::min(panel_cols, job.weight->rows - first));
     });
   };
   cpu::GemmJob job{out.f32(), out.row_stride(), x.f32(), x.row_stride(), x.rows(), &weight};
   if (job.rows <= cpu::kStreamRows) {
     std::vector<float> x_tail = padded_tail(x);
     job.x_tail = x_tail.data();
-    return run_panels(job, CONSORT_CHOOSE(Panel, stream_panel));
+    return run_panels(job, CONSORT_CHOOSE(Panel, stream_panel), cpu::kStreamPanelCols);
   }
   auto* pack = CONSORT_CHOOSE(void(const cpu::GemmJob&, std::int64_t), pack_x);
   const std::int64_t depth = CONSORT_CHOOSE(std::int64_t(), block_depth)();
@@ -224,7 +224,7 @@ void gemm(runtime::TensorView out, runtime::ConstTensorView x, const WeightMatri
     packed.resize(std::max(packed.size(), static_cast<std::size_t>(job.rows * padded_cols)));
     job.packed = packed.data();
     each((weight.cols + depth - 1) / depth, [&job, pack](std::int64_t block) { pack(job, block); });
-    run_panels(job, CONSORT_CHOOSE(Panel, packed_panel));
+    run_panels(job, CONSORT_CHOOSE(Panel, packed_panel), cpu::kPackedPanelCols);
   }
 }
 

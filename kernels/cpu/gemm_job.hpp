@@ -8,13 +8,15 @@
 
 namespace consort::kernels::cpu {
 
-// Columns of the product that one worker takes at a time. A multiple of 2, 3 and 4, the widths of the tiles.
-inline constexpr std::int64_t kPanelCols = 24;
+// Columns of the product that one worker takes at a time: multiples of 3 and 4, the widths of the tiles.
+inline constexpr std::int64_t kStreamPanelCols = 48;  // few rows: some 100 KB of weights, many microseconds of reading
+inline constexpr std::int64_t kPackedPanelCols = 12;  // many rows: see kBlockDepth in tile-inl.hpp
 
 // Up to here the weights are read where they lie; above, both operands are packed.
 inline constexpr std::int64_t kStreamRows = 4;
 
-// Rows whose lane sums (96 x 24 x 64 bytes, 147 KB) and x (96 x 512 floats, 196 KB) stay in a 512 KB second-level cache.
+// Rows of which one vector's share of x (96 x 4 KB / 2, 196 KB) and the lane sums (96 x 12 x 64 bytes, 74 KB) stay in a
+// 512 KB second-level cache while the panel's tiles pass over them. A multiple of 4 and 6.
 inline constexpr std::int64_t kBlockRows = 96;
 
 // Rows of x packed at once: bounds the packed copy (28 MB at 18432 columns); the weights are read once for each such set.
