@@ -13,6 +13,7 @@
 #include "kernels/cpu/expand-inl.hpp"
 #include "kernels/cpu/gemm_job.hpp"
 #include "kernels/cpu/lanes-inl.hpp"
+#include "runtime/check.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace consort::kernels {
@@ -90,7 +91,7 @@ HWY_INLINE void run_tile_rows(const Tile<Weight>& tile, std::size_t rows) {
     case 5: return run_tile<5, C>(tile);
     case 6: return run_tile<6, C>(tile);
 #endif
-    default: HWY_ABORT("a tile of %d rows", static_cast<int>(rows));
+    default: CONSORT_CHECK(false, rows);
   }
 }
 
@@ -164,7 +165,7 @@ HWY_INLINE void packed_rows(const float* x, const float* w, std::size_t rows, st
     case 5: return packed_tile<5, C>(x, w, sixteens, sums, first);
     case 6: return packed_tile<6, C>(x, w, sixteens, sums, first);
 #endif
-    default: HWY_ABORT("a tile of %d rows", static_cast<int>(rows));
+    default: CONSORT_CHECK(false, rows);
   }
 }
 
@@ -305,7 +306,7 @@ HWY_INLINE void stream_block(const Tile<Weight>& tile, std::size_t rows, std::si
     case 2: return stream_rows<2>(tile, cols);
     case 3: return stream_rows<3>(tile, cols);
     case 4: return stream_rows<4>(tile, cols);
-    default: HWY_ABORT("a stream of %d rows", static_cast<int>(rows));
+    default: CONSORT_CHECK(false, rows);
   }
 }
 
