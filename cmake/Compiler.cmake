@@ -2,8 +2,8 @@
 add_library(consort_flags INTERFACE)
 target_compile_options(consort_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow -ffp-contract=off
   -fno-strict-aliasing -fno-omit-frame-pointer $<$<CONFIG:Release>:-O2>)
-target_compile_definitions(consort_flags INTERFACE $<$<BOOL:${CONSORT_SANITIZE}>:CONSORT_SANITIZED=1>)
 if(CONSORT_SANITIZE)
+  target_compile_definitions(consort_flags INTERFACE CONSORT_SANITIZED=1)
   add_compile_options(-fsanitize=${CONSORT_SANITIZE} -fno-sanitize-recover=undefined -g1)
   add_link_options(-fsanitize=${CONSORT_SANITIZE})
 endif()

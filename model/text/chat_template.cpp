@@ -1,0 +1,111 @@
+#include "model/text/chat_template.hpp"
+
+#include <array>
+#include <span>
+
+namespace consort::model {
+namespace {
+
+constexpr std::string_view kCollectsSystem = "{%setns.system_prompt=ns.system_prompt+'\n\n'+message['content']%}";
+constexpr std::string_view kSystemAfterBos = "{{bos_token}}{{ns.system_prompt}}";
+constexpr std::string_view kUser = "{{'<｜User｜>'+message['content']}}";
+constexpr std::string_view kUserThenAssistant = "{{'<｜User｜>'+message['content']+'<｜Assistant｜>'}}";
+constexpr std::string_view kAssistant = "{{'<｜Assistant｜>'+content+'<｜end▁of▁sentence｜>'}}";
+constexpr std::string_view kContentOnly = "{{content+'<｜end▁of▁sentence｜>'}}";
+constexpr std::string_view kAfterLastThought = "content.split('</think>')[-1]";
+constexpr std::string_view kAfterFirstThought = "content.split('</think>',1)[1]";
+constexpr std::string_view kAnyThought = "split('</think>'";
+
+struct Features {
+  std::string_view name;
+  std::array<std::string_view, 7> all;  // empty entries say nothing
+  std::string_view none = {};
+};
+
+constexpr std::array kKnown = {
+    Features{"v3",
+             {kCollectsSystem, kSystemAfterBos, kUser, kAssistant, kAfterLastThought,
+              "{%ifadd_generation_promptandnotns.is_tool%}{{'<｜Assistant｜>'}}{%endif%}"}},
+    Features{"r1",
+             {kCollectsSystem, kSystemAfterBos, kUser, kAssistant, kAfterLastThought,
+              "{%ifadd_generation_promptandnotns.is_tool%}{{'<｜Assistant｜><think>\n'}}{%endif%}"}},
+    Features{"r1-0528",
+             {kCollectsSystem, kSystemAfterBos, kUserThenAssistant, kContentOnly, kAfterLastThought,
+              "{%ifadd_generation_promptandnotns.is_last_userandnotns.is_tool%}{{'<｜Assistant｜>'}}{%endif%}"}},
+    Features{"v3-0324",
+             {kCollectsSystem, kSystemAfterBos, kUserThenAssistant, kContentOnly,
+              "{%ifadd_generation_promptandnotns.is_last_userandnotns.is_tool%}{{'<｜Assistant｜>'}}{%endif%}"},
+             kAnyThought},
+    Features{"v3.1",
+             {kCollectsSystem, kSystemAfterBos, kUser, kContentOnly, kAfterFirstThought,
+              "{%ifadd_generation_promptandns.is_last_userandnotns.is_tool%}{{'<｜Assistant｜>'}}"
+              "{%ifnotthinking%}{{'</think>'}}{%else%}{{'<think>'}}{%endif%}{%endif%}"}},
+    Features{"v2",
+             {"{{bos_token}}", "{{'User: '+message['content']+'\n\n'}}", "{{'Assistant: '+message['content']+eos_token}}",
+              "{{message['content']+'\n\n'}}", "{%ifadd_generation_prompt%}{{'Assistant:'}}{%endif%}"}},
+    Features{"adder",
+             {"{{bos_token}}", "{%ifm['role']=='system'%}{{m['content']}}", "{{'<｜User｜>'+m['content']}}",
+              "{{'<｜Assistant｜>'+m['content'].split('</think>')[-1]+'<｜end▁of▁sentence｜>'}}",
+              "{%ifadd_generation_prompt%}{{'<｜Assistant｜><think>\n'}}{%endif%}"}},
+};
+
+bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+bool fits(const Features& features, std::string_view text) {
+  for (std::string_view part : features.all) {
+    if (!part.empty() && !has(text, part)) return false;
+  }
+  return features.none.empty() || !has(text, features.none);
+}
+
+}  // namespace
+
+std::string normalised_template(std::string_view source) {
+  std::string out;
+  char tag_end = '\0';  // '}' inside {{ }}, '%' inside {% %}
+  char quote = '\0';
+  for (std::size_t i = 0; i < source.size(); ++i) {
+    const char c = source[i];
+    const char next = i + 1 < source.size() ? source[i + 1] : '\0';
+    if (quote != '\0') {
+      if (c == quote) {
+        quote = '\0';
+        out += '\'';
+      } else if (c == '\\' && next != '\0') {
+        out += next == 'n' ? '\n' : next;
+        ++i;
+      } else {
+        out += c;
+      }
+    } else if (tag_end == '\0' && c == '{' && next == '#') {
+      const std::size_t end = source.find("#}", i + 2);
+      i = end == std::string_view::npos ? source.size() : end + 1;
+    } else if (tag_end == '\0' && c == '{' && (next == '{' || next == '%')) {
+      tag_end = next == '{' ? '}' : '%';
+      out += {c, next};
+      i += i + 2 < source.size() && source[i + 2] == '-' ? 2 : 1;
+    } else if (tag_end != '\0' && (c == '\'' || c == '"')) {
+      quote = c;
+      out += '\'';
+    } else if (tag_end != '\0' && c == tag_end && next == '}') {
+      out += {c, next};
+      tag_end = '\0';
+      ++i;
+    } else if (tag_end != '\0' && c == '-' && next == tag_end && source.substr(i + 2).starts_with('}')) {
+      continue;
+    } else if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string_view recognised_template(std::string_view source) {
+  const std::string text = normalised_template(source);
+  for (const Features& features : kKnown) {
+    if (fits(features, text)) return features.name;
+  }
+  return {};
+}
+
+}  // namespace consort::model

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cluster/node_config.hpp"
+
+#include "support/test.hpp"
+
+namespace {
+
+using namespace consort::cluster;
+using namespace std::chrono_literals;
+
+bool everything_is_ours(const std::string&) { return true; }
+bool only_loopback(const std::string& address) { return address == "127.0.0.1" || address == "localhost"; }
+
+const std::string kCluster = "[cluster]\nname = \"lab\"\n";
+const std::string kNode =
+    "[[node]]\nname = \"desk\"\nhost = \"127.0.0.1\"\nroles = [\"coordinator\", \"batcher\", \"trunk\", \"experts\"]\n";
+
+std::string error_of(const std::string& text, IsOwnAddress own = only_loopback) {
+  const auto config = parse_cluster_config(text, "lab.toml", own);
+  return config.ok() ? "" : config.error().text;
+}
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST_CASE("the example of three nodes reads as written") {
+  const auto config = read_cluster_config(CONSORT_SOURCE_DIR "/examples/clusters/three-nodes.toml");
+  REQUIRE(config.ok());
+  CHECK(config->name == "lab");
+  CHECK(config->model == CONSORT_SOURCE_DIR "/examples/models/adder");
+  CHECK(config->replicas == 2);
+  CHECK(config->columns == ColumnMode{ColumnMode::Kind::kAuto, 1});
+  REQUIRE(config->nodes.size() == 3);
+  CHECK(config->nodes[0].roles == NodeRoles{true, true, true, true});
+  CHECK(config->nodes[0].cores == std::vector<int>{0});
+  CHECK(config->nodes[0].memory_bytes == std::uint64_t{2} << 30);
+  CHECK(config->nodes[1].slowdown == 3.0);
+  CHECK(config->nodes[2].shape.delay == 500us);
+  CHECK(config->nodes[2].shape.bytes_per_second == 125'000'000);
+  CHECK(config->nodes[2].roles == NodeRoles{false, false, false, true});
+  CHECK(config->coordinator_index() == 0);
+  CHECK(ClusterConfig::node_id(2).value == 3);
+}
+
+TEST_CASE("everything but names, hosts and roles has a default") {
+  const auto config = parse_cluster_config(kCluster + kNode, "lab.toml", only_loopback);
+  REQUIRE(config.ok());
+  CHECK(config->replicas == 1);
+  CHECK(config->suspect_after == 500ms);
+  CHECK(config->dead_after == 2s);
+  CHECK(config->request_deadline == 60s);
+  CHECK(config->nodes[0].slowdown == 1.0);
+  CHECK_FALSE(config->nodes[0].memory_bytes.has_value());
+  CHECK_FALSE(config->nodes[0].threads.has_value());
+}
+
+TEST_CASE("an error names file, line and key") {
+  CHECK(contains(error_of(kCluster + "replicas = \"two\"\n" + kNode), "lab.toml:3: cluster.replicas: must be a whole"));
+  CHECK(contains(error_of(kCluster + kNode + "memory = \"2 Gigs\"\n"), "lab.toml:7: node.memory: \"2 Gigs\" has a unit"));
+  CHECK(contains(error_of(kCluster + kNode + "memory = 7\n"), "lab.toml:7: node.memory: must be a text"));
+  CHECK(contains(error_of("[cluster]\nname = \n"), "lab.toml:2:"));
+}
+
+TEST_CASE("unknown keys are refused with the known ones") {
+  const auto error = error_of(kCluster + kNode + "colour = \"red\"\n");
+  CHECK(contains(error, "lab.toml:7: node.colour: is not known here"));
+  CHECK(contains(error, "slowdown"));
+  CHECK(contains(error_of("extra = 1\n" + kCluster + kNode), "lab.toml:1: file.extra"));
+  CHECK(contains(error_of(kCluster + kNode + "shape = { delay = \"1ms\", loss = 3 }\n"), "node.shape.loss"));
+}
+
+TEST_CASE("duplicates are refused") {
+  CHECK(contains(error_of(kCluster + kNode + "[[node]]\nname = \"desk\"\nhost = \"127.0.0.1\"\nroles = [\"trunk\"]\n"),
+                 "lab.toml:8: node.name: \"desk\" is the name of two nodes"));
+  CHECK_FALSE(error_of(kCluster + "name = \"again\"\n" + kNode).empty());
+  CHECK(contains(error_of(kCluster + kNode + "cores = [0, 0]\n"), "core 0 is there twice"));
+}
+
+TEST_CASE("another machine is refused for now") {
+  auto text = kCluster + kNode + "[[node]]\nname = \"far\"\nhost = \"192.168.7.7\"\nroles = [\"trunk\"]\n";
+  CHECK(contains(error_of(text), "lab.toml:9: node.host: \"192.168.7.7\" is another machine; for now"));
+  CHECK(error_of(text, everything_is_ours).empty());
+}
+
+TEST_CASE("a public address needs trust_network") {
+  const auto node = std::string("[[node]]\nname = \"a\"\nhost = \"8.8.4.4\"\nroles = [\"trunk\"]\n");
+  CHECK(contains(error_of(kCluster + kNode + node, everything_is_ours), "trust_network"));
+  CHECK(error_of(kCluster + "trust_network = true\n" + kNode + node, everything_is_ours).empty());
+  const auto v6 = std::string("[[node]]\nname = \"a\"\nhost = \"2001:db8::1\"\nroles = [\"trunk\"]\n");
+  CHECK(contains(error_of(kCluster + kNode + v6, everything_is_ours), "trust_network"));
+}
+
+TEST_CASE("roles are counted") {
+  const auto node = [](std::string name, std::string roles) {
+    return "[[node]]\nname = \"" + name + "\"\nhost = \"localhost\"\nroles = [" + roles + "]\n";
+  };
+  CHECK(contains(error_of(kCluster + node("a", "\"trunk\", \"experts\", \"batcher\"")), "exactly one node must have the role coordinator, 0"));
+  CHECK(contains(error_of(kCluster + kNode + node("b", "\"batcher\"")), "role batcher, 2 have it"));
+  CHECK(contains(error_of(kCluster + node("a", "\"coordinator\", \"batcher\", \"experts\"")), "role trunk"));
+  CHECK(contains(error_of(kCluster + node("a", "\"coordinator\", \"batcher\", \"trunk\"")), "role experts"));
+  CHECK(contains(error_of(kCluster + node("a", "\"cook\"")), "\"cook\" is no role"));
+  CHECK(contains(error_of(kCluster + "replicas = 2\n" + kNode), "2 replicas need as many nodes"));
+}
+
+TEST_CASE("times that contradict each other are refused") {
+  CHECK(contains(error_of(kCluster + "suspect_after = \"3s\"\n" + kNode), "cluster.dead_after"));
+  CHECK(contains(error_of(kCluster + "suspect_after = \"150ms\"\n" + kNode), "cluster.suspect_after"));
+  CHECK(contains(error_of(kCluster + "request_deadline = \"1s\"\n" + kNode), "cluster.request_deadline"));
+}
+
+TEST_CASE("columns are auto, never or a number") {
+  for (const auto& [text, mode] : std::vector<std::pair<std::string, ColumnMode>>{
+           {"\"auto\"", {ColumnMode::Kind::kAuto, 1}}, {"\"never\"", {ColumnMode::Kind::kNever, 1}},
+           {"4", {ColumnMode::Kind::kFixed, 4}}}) {
+    const auto config = parse_cluster_config(kCluster + "columns = " + text + "\n" + kNode, "lab.toml", only_loopback);
+    REQUIRE(config.ok());
+    CHECK(config->columns == mode);
+  }
+  CHECK(contains(error_of(kCluster + "columns = \"often\"\n" + kNode), "cluster.columns"));
+  CHECK(contains(error_of(kCluster + "columns = 0\n" + kNode), "cluster.columns"));
+}
+
+TEST_CASE("quantities have units") {
+  CHECK(*parse_bytes("1.5GiB") == 1610612736);
+  CHECK(*parse_bytes("512 MiB") == 536870912);
+  CHECK(*parse_bytes("42") == 42);
+  CHECK_FALSE(parse_bytes("-1GiB").ok());
+  CHECK_FALSE(parse_bytes("99999999TiB").ok());
+  CHECK_FALSE(parse_bytes("nanGiB").ok());
+  CHECK_FALSE(parse_bytes("").ok());
+  CHECK(*parse_duration("500us") == 500us);
+  CHECK(*parse_duration("2s") == 2s);
+  CHECK_FALSE(parse_duration("2").ok());
+  CHECK(*parse_rate("1Gbit") == 125'000'000);
+  CHECK(*parse_rate("100MB") == 100'000'000);
+}
+
+TEST_CASE("loopback is an own address") {
+  CHECK(is_own_address("127.0.0.1"));
+  CHECK(is_own_address("127.0.0.9"));
+  CHECK(is_own_address("::1"));
+  CHECK(is_own_address("localhost"));
+  CHECK_FALSE(is_own_address("203.0.113.7"));
+}
+
+}  // namespace

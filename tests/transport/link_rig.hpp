@@ -1,0 +1,173 @@
+// LinkRig: two or more nodes with links of one kind, turned by the test's own thread.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "runtime/env.hpp"
+#include "support/test.hpp"
+#include "transport/loopback_link.hpp"
+#include "transport/ucx_link.hpp"
+
+namespace consort::tests {
+
+using runtime::Buffer;
+using runtime::Frame;
+using runtime::FrameType;
+using runtime::Incarnation;
+using runtime::MessageClass;
+using runtime::NodeId;
+using runtime::PeerChange;
+using transport::FrameFault;
+
+// Long enough for a loaded machine under a sanitizer; a healthy link needs milliseconds.
+inline constexpr auto kPatience = std::chrono::seconds(20);
+
+struct Received {
+  NodeId from;
+  Frame frame;
+};
+struct Change {
+  NodeId peer;
+  PeerChange change;
+  std::string why;
+};
+struct RecordingSink final : runtime::LinkSink {
+  std::vector<Received> frames;
+  std::vector<Change> changes;
+  std::function<void(const Received&)> react;
+  void on_frame(NodeId from, Frame frame) override {
+    frames.push_back({from, std::move(frame)});
+    if (react) react(Received(frames.back()));
+  }
+  void on_peer(NodeId peer, PeerChange change, std::string_view why) override { changes.push_back({peer, change, std::string(why)}); }
+  int lost(NodeId peer) const {
+    int n = 0;
+    for (const auto& c : changes) n += c.peer == peer && c.change == PeerChange::kLost;
+    return n;
+  }
+};
+
+struct RigOptions {
+  bool payload_crc = false;
+  std::size_t queue_frames = 4096;
+  std::size_t queue_bytes = std::size_t{64} << 20;
+  transport::WireTamper tamper = {};
+};
+
+struct RigNode {
+  NodeId node;
+  Incarnation incarnation;
+  RecordingSink sink;  // before the link: links may call it to the last
+  std::unique_ptr<runtime::Link> link;
+  std::vector<runtime::EventSource*> sources;
+  std::function<const transport::LinkCounters&()> counters;
+
+  bool poll() {
+    bool did = false;
+    for (auto* source : sources) did = source->poll() || did;
+    return did;
+  }
+  std::uint64_t fault(FrameFault which) const { return counters().fault(which); }
+};
+
+using Nodes = std::vector<RigNode*>;
+
+// Turns all nodes until `done`. False: not within kPatience.
+inline bool turn_until(const Nodes& nodes, const std::function<bool()>& done,
+                       std::chrono::milliseconds limit = std::chrono::duration_cast<std::chrono::milliseconds>(kPatience)) {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (!done()) {
+    bool did = false;
+    for (auto* node : nodes) did = node->poll() || did;
+    if (std::chrono::steady_clock::now() > deadline) return done();
+    if (!did) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+  return true;
+}
+inline void turn_for(const Nodes& nodes, std::chrono::milliseconds time) {
+  (void)turn_until(nodes, [] { return false; }, time);
+}
+
+inline runtime::Status connect(RigNode& from, const RigNode& to) {
+  return from.link->connect(to.node, to.incarnation, to.link->address(), to.link->token());
+}
+
+// A frame as the post office would make it. The correlation carries a number for the test.
+inline Frame make_frame(const RigNode& from, const RigNode& to, MessageClass message_class, std::uint64_t number,
+                        std::size_t payload_bytes = 0, FrameType type = FrameType::kTell) {
+  Frame frame;
+  frame.header.message_class = message_class;
+  frame.header.type = type;
+  frame.header.kind = 0x0101;
+  frame.header.source_node = from.node;
+  frame.header.source_incarnation = from.incarnation;
+  frame.header.source_actor = {3, 1, 7};
+  frame.header.target_incarnation = to.incarnation;
+  frame.header.target_actor = {4, 2, 9};
+  frame.header.correlation = number;
+  frame.metadata.assign(24, static_cast<std::byte>(number));
+  if (payload_bytes > 0) {
+    frame.payload = Buffer::allocate(payload_bytes);
+    auto bytes = frame.payload.mutable_bytes();
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>((i * 131 + number * 29 + (i >> 9)) & 0xFF);
+  }
+  return frame;
+}
+inline bool same_bytes(const Buffer& a, const Buffer& b) {
+  return a.size() == b.size() && std::equal(a.bytes().begin(), a.bytes().end(), b.bytes().begin());
+}
+
+struct LoopbackRig {
+  std::shared_ptr<transport::LoopbackMesh> mesh = transport::make_loopback_mesh();
+  std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, RigOptions options = {}) {
+    auto node = std::make_unique<RigNode>();
+    node->node = id;
+    node->incarnation = incarnation;
+    auto link = std::make_unique<transport::LoopbackLink>(
+        mesh, id, incarnation,
+        transport::LoopbackOptions{options.queue_frames, options.queue_bytes, options.payload_crc, options.tamper});
+    link->attach(node->sink);
+    node->sources.push_back(link.get());
+    node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->link = std::move(link);
+    return node;
+  }
+};
+
+template <bool kTcp>
+struct UcxRig {
+  std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, RigOptions options = {}) {
+    transport::UcxOptions ucx;
+    if (kTcp) {
+      ucx.transports = "tcp";
+      ucx.net_devices = "lo";
+    }
+    ucx.payload_crc = options.payload_crc ? transport::PayloadCrc::kOn : transport::PayloadCrc::kAuto;
+    ucx.queue_frames = options.queue_frames;
+    ucx.queue_bytes = options.queue_bytes;
+    ucx.tamper = options.tamper;
+    auto opened = transport::UcxLink::open(id, incarnation, std::move(ucx));
+    REQUIRE_MESSAGE(opened.ok(), opened.error().text);
+    auto node = std::make_unique<RigNode>();
+    node->node = id;
+    node->incarnation = incarnation;
+    auto link = std::move(opened).value();
+    link->attach(node->sink);
+    node->sources.push_back(link.get());
+    node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->link = std::move(link);
+    return node;
+  }
+};
+struct UcxMemoryRig : UcxRig<false> {};
+struct UcxTcpRig : UcxRig<true> {};
+
+}  // namespace consort::tests

@@ -1,0 +1,187 @@
+// UcxLink::Worker: the UCX worker behind a UcxLink, its connections out and its greeted endpoints in. For ucx_*.cpp only.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <array>
+#include <atomic>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "transport/link_hello.hpp"
+#include "transport/ucx_link.hpp"
+
+namespace consort::transport {
+
+inline constexpr std::size_t kUcxLanes = 2;  // system and decode | bulk and background: a prefill never delays a token
+
+// Active message ids. Frames of every class share one id, so that one handler sees them in order.
+enum UcxMessage : unsigned { kUcxHello = 1, kUcxVerdict = 2, kUcxFrame = 3 };
+
+class UcxLink::Worker final : public std::enable_shared_from_this<UcxLink::Worker> {
+ public:
+  Worker(runtime::NodeId node, UcxOptions options);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  runtime::Status start();
+  void shut_down();  // closes every endpoint and waits for their callbacks, at most kCloseDeadline
+
+  void set_incarnation(runtime::Incarnation incarnation);
+  runtime::Status connect(runtime::NodeId peer, runtime::Incarnation incarnation, const runtime::LinkAddress& address,
+                          const runtime::LinkToken& token);
+  void disconnect(runtime::NodeId peer);
+  runtime::Status send(runtime::NodeId peer, runtime::Frame frame);
+  bool poll();
+  bool arm();
+
+  runtime::LinkSink* sink = nullptr;
+  runtime::LinkAddress address;
+  const runtime::LinkToken token = fresh_token();
+  std::string settings;
+  FrameIntake intake;
+  int event_fd = -1;
+
+  struct Connection;
+  const Connection* find(runtime::NodeId peer) const;
+  std::vector<std::string> transports(const Connection& connection) const;
+
+ private:
+  friend struct UcxCallbacks;
+  struct Lane;
+  struct Outbound;
+  struct Inbound;
+  struct Greeted;
+  struct Arrival;
+
+  // --- out (ucx_outbound.cpp) --------------------------------------------------------------------------------
+  runtime::Status open_lane(Connection& connection, std::size_t lane, const void* worker_address);
+  void greet(const std::shared_ptr<Connection>& connection, const runtime::LinkToken& peer_token);
+  void post(Outbound* outbound);
+  void completed(Outbound* outbound, ucs_status_t status);
+  void say(ucp_ep_h endpoint, const Verdict& verdict);
+  void fail(const std::shared_ptr<Connection>& connection, std::string why);
+  void close(const std::shared_ptr<Connection>& connection);
+  void go_up(const std::shared_ptr<Connection>& connection);
+  bool reap();  // closed endpoints whose callbacks have all come
+
+  // --- in (ucx_inbound.cpp) ----------------------------------------------------------------------------------
+  void on_hello(std::span<const std::byte> bytes, ucp_ep_h reply);
+  void on_verdict(std::span<const std::byte> bytes);
+  ucs_status_t on_frame(std::span<const std::byte> head, void* data, std::size_t length, const ucp_am_recv_param_t& param);
+  void handle(Arrival arrival);
+  void receive_rendezvous(const std::shared_ptr<Inbound>& inbound, void* descriptor, std::size_t length);
+  void deliver_ready(Greeted& from, std::size_t message_class);
+  void answer(const runtime::FrameHeader& header, runtime::NodeId from, const runtime::Error& error);
+  runtime::Buffer adopt(void* data, std::size_t length);
+  void release(void* data);
+  bool drain_releases();
+
+  const runtime::NodeId node_;
+  runtime::Incarnation incarnation_;
+  UcxOptions options_;
+  ucp_context_h context_ = nullptr;
+  ucp_worker_h worker_ = nullptr;
+  const unsigned long long host_;
+
+  std::map<runtime::NodeId, std::shared_ptr<Connection>> connections_;
+  std::vector<std::shared_ptr<Connection>> closing_;
+  std::vector<std::shared_ptr<Connection>> welcomed_;  // by a verdict, since the last poll
+  std::vector<std::shared_ptr<Connection>> failed_;    // by a callback, since the last poll
+  std::vector<void*> close_requests_;
+  std::vector<std::unique_ptr<Outbound>> idle_;        // kept for reuse
+
+  std::unordered_map<ucp_ep_h, std::shared_ptr<Greeted>> greeted_;
+  std::deque<Arrival> arrivals_;
+  bool received_ = false;      // one has completed since the last poll
+
+  // Buffers end on any thread, UCX is called on one: the others leave what they held here.
+  std::atomic<std::thread::id> owner_;
+  std::mutex release_mutex_;
+  std::vector<void*> released_;
+  std::atomic<bool> has_released_{false};
+  bool shut_ = false;  // under release_mutex_: no thread owns the worker any more
+};
+
+// One of the endpoints to a peer. Callbacks hold its address: it lives until `close` has completed.
+struct UcxLink::Worker::Lane {
+  Connection* connection = nullptr;
+  std::uint8_t index = 0;
+  ucp_ep_h endpoint = nullptr;
+  bool welcomed = false;
+  bool checked = true;  // payloads carry their CRC32C
+};
+
+// Ours, to one peer. Its frames wait here until both lanes were welcomed.
+struct UcxLink::Worker::Connection : std::enable_shared_from_this<Connection> {
+  Worker* worker = nullptr;
+  runtime::NodeId peer;
+  runtime::Incarnation incarnation;
+  std::uint64_t number = 0;
+  bool same_host = false;
+  bool up = false;
+  bool failed = false;
+  bool closed = false;
+  std::string why;
+  std::array<Lane, kUcxLanes> lanes;
+  std::deque<Outbound*> waiting;
+  struct Queued {
+    std::size_t frames = 0;
+    std::size_t bytes = 0;
+  };
+  std::array<Queued, runtime::kMessageClassCount> queued;
+  std::size_t outstanding = 0;  // given to UCX, not yet completed
+};
+
+// A message on its way out: UCX 1.13 needs the header bytes until the send completes.
+struct UcxLink::Worker::Outbound {
+  std::shared_ptr<Connection> connection;  // null: a verdict, nobody waits for it
+  std::vector<std::byte> head;
+  runtime::Buffer payload;
+  std::array<std::byte, 4> trailer{};
+  std::array<ucp_dt_iov_t, 2> pieces{};
+  ucp_ep_h endpoint = nullptr;
+  unsigned message = kUcxFrame;
+  bool checked = false;
+  std::uint8_t message_class = 0;
+  std::size_t charged_bytes = 0;
+};
+
+// A frame whose payload is being fetched, or that waits behind one to keep its class in order.
+struct UcxLink::Worker::Inbound {
+  runtime::Head head;
+  runtime::Buffer payload;
+  Worker* worker = nullptr;
+  bool ready = false;
+  ucs_status_t status = UCS_OK;
+};
+
+// An endpoint of a peer that said a valid hello.
+struct UcxLink::Worker::Greeted {
+  runtime::NodeId node;
+  runtime::Incarnation incarnation;
+  std::uint64_t number = 0;
+  std::uint8_t lane = 0;
+  bool open = true;
+  std::array<std::deque<std::shared_ptr<Inbound>>, runtime::kMessageClassCount> pending;
+};
+
+// What a callback noted, for poll() to handle outside UCX.
+struct UcxLink::Worker::Arrival {
+  std::shared_ptr<Greeted> from;
+  std::vector<std::byte> head;
+  void* data = nullptr;  // a descriptor that UCX keeps for us
+  std::size_t length = 0;
+  bool rendezvous = false;
+  runtime::Buffer copied;
+};
+
+}  // namespace consort::transport
