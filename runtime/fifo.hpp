@@ -16,6 +16,10 @@ class Fifo {
  public:
   bool empty() const { return size_ == 0; }
   std::size_t size() const { return size_; }
+  const T& front() const {
+    CONSORT_CHECK(size_ > 0);
+    return ring_[first_];
+  }
   void push(T value) {
     if (size_ == ring_.size()) grow();
     ring_[(first_ + size_) & (ring_.size() - 1)] = std::move(value);
