@@ -47,7 +47,6 @@ struct Batcher::Request {
   std::uint64_t ledger = 0;
   PageLease lease;
   std::uint32_t kv_length = 0;         // tokens whose KV the Decoder has
-  bool in_step = false;
   bool is_waiting = false;             // its last step lacked a part
   runtime::Instant retry_at;
   std::string waiting_for;

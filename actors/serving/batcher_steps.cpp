@@ -153,7 +153,6 @@ void Batcher::run_next_step(DecoderPeer& peer) {
     sequence.capture = request.capture;
     step->rows.push_back({request.name, request.kv_length, rows.row_count, samples});
     step->leases.push_back(request.lease.again());
-    request.in_step = true;
     last_deadline = std::max(last_deadline, request.deadline);
     if (rows.row_count == 1) options.message_class = MessageClass::kDecode;  // a token must not wait behind a prompt
   }
@@ -168,10 +167,6 @@ void Batcher::on_step(const std::shared_ptr<StepInFlight>& step, Outcome<StepDon
   const auto peer = decoders_.find(step->decoder);
   const bool is_current = peer != decoders_.end() && peer->second->ledger_name == step->ledger;
   if (is_current) peer->second->step.reset();
-  for (const StepInFlight::Row& row : step->rows) {
-    const auto request = requests_.find(row.request);
-    if (request != requests_.end() && request->second->ledger == step->ledger) request->second->in_step = false;
-  }
   if (outcome.ok() && outcome->sequences.size() != step->rows.size()) {
     outcome = Error{ErrorKind::kMalformed, "the Decoder answered for another number of sequences"};
   }
@@ -229,7 +224,6 @@ void Batcher::unplace(Request& request) {
   request.ledger = 0;
   request.lease.release();
   request.kv_length = 0;
-  request.in_step = false;
   request.is_waiting = false;
 }
 
