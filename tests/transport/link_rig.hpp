@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 #include "support/test.hpp"
 #include "transport/loopback_link.hpp"
 #include "transport/ucx_link.hpp"
+#include "transport/zmq_link.hpp"
 
 namespace consort::tests {
 
@@ -69,6 +71,7 @@ struct RigNode {
   std::unique_ptr<runtime::Link> link;
   std::vector<runtime::EventSource*> sources;
   std::function<const transport::LinkCounters&()> counters;
+  std::function<void(Incarnation)> set_incarnation;
 
   bool poll() {
     bool did = false;
@@ -137,6 +140,10 @@ struct LoopbackRig {
     link->attach(node->sink);
     node->sources.push_back(link.get());
     node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->set_incarnation = [l = link.get(), n = node.get()](Incarnation joined) {
+      n->incarnation = joined;
+      l->set_incarnation(joined);
+    };
     node->link = std::move(link);
     return node;
   }
@@ -163,11 +170,57 @@ struct UcxRig {
     link->attach(node->sink);
     node->sources.push_back(link.get());
     node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->set_incarnation = [l = link.get(), n = node.get()](Incarnation joined) {
+      n->incarnation = joined;
+      l->set_incarnation(joined);
+    };
     node->link = std::move(link);
     return node;
   }
 };
 struct UcxMemoryRig : UcxRig<false> {};
 struct UcxTcpRig : UcxRig<true> {};
+
+// Nodes 11, 22 and 33 are on the allow-list; each has one key through all its lives.
+struct ZmqRig {
+  std::map<std::uint32_t, transport::CurveKeys> keys;
+  std::vector<transport::AllowedKey> allowed;
+  ZmqRig() {
+    for (const std::uint32_t id : {11u, 22u, 33u}) {
+      keys[id] = transport::make_curve_keys();
+      allowed.push_back({"node-" + std::to_string(id), transport::KeyRole::kNode, NodeId(id), keys[id].public_key});
+    }
+  }
+  std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, RigOptions options = {}) {
+    transport::ZmqOptions zmq;
+    zmq.bind = "tcp://127.0.0.1:0";
+    zmq.keys = keys.at(id.value);
+    zmq.allowed = allowed;
+    zmq.queue_frames = options.queue_frames;
+    zmq.queue_bytes = options.queue_bytes;
+    zmq.payload_crc = options.payload_crc;
+    zmq.tamper = options.tamper;
+    return make(id, incarnation, std::move(zmq));
+  }
+  static std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, transport::ZmqOptions options) {
+    auto opened = transport::ZmqLink::open(id, incarnation, std::move(options));
+    REQUIRE_MESSAGE(opened.ok(), opened.error().text);
+    return wrap(id, incarnation, std::move(opened).value());
+  }
+  static std::unique_ptr<RigNode> wrap(NodeId id, Incarnation incarnation, std::unique_ptr<transport::ZmqLink> link) {
+    auto node = std::make_unique<RigNode>();
+    node->node = id;
+    node->incarnation = incarnation;
+    link->attach(node->sink);
+    node->sources.push_back(link.get());
+    node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->set_incarnation = [l = link.get(), n = node.get()](Incarnation joined) {
+      n->incarnation = joined;
+      l->set_incarnation(joined);
+    };
+    node->link = std::move(link);
+    return node;
+  }
+};
 
 }  // namespace consort::tests
