@@ -1,0 +1,55 @@
+// ExpertGroup: answers for the parts placed on one device of its node: computes them, loads them, times them.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "actors/experts/route_messages.hpp"
+#include "model/checkpoint.hpp"
+#include "model/part_store.hpp"
+#include "runtime/actor.hpp"
+#include "runtime/buffer.hpp"
+
+namespace consort::actors {
+
+// What the actor works on lives outside it, so that a restart takes milliseconds.
+struct ExpertGroupParts {
+  std::shared_ptr<const model::Checkpoint> checkpoint;
+  std::shared_ptr<model::PartStore> store;
+  runtime::BufferPool* buffers = nullptr;  // outputs are taken from here
+  std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;  // of LoadParts; may be empty
+};
+
+class ExpertGroup final : public runtime::ActorOf<ExpertGroup, ExpertGroupProtocol> {
+ public:
+  // `view` may be null until Membership tells one.
+  ExpertGroup(ExpertGroupParts parts, cluster::ClusterViewPtr view);
+
+  void on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, const runtime::Context& context);
+  void on(cluster::LoadParts message, runtime::ReplyTo<cluster::PartsLoaded> reply);
+  void on(cluster::ProbeParts message, runtime::ReplyTo<cluster::PartsProbed> reply);
+  void on(cluster::ViewChanged message) { view_ = std::move(message.view); }
+  void on(cluster::PeerSuspected) {}
+  void on(cluster::PeerLost) {}
+
+ private:
+  struct Computation;
+  struct Loading;
+  struct Probe;
+  runtime::Outcome<std::shared_ptr<Computation>> prepare(ComputeParts message, const runtime::Context& context);
+  void load_next(std::uint64_t order);
+  void finish_loading();
+  void probe_next();
+  void finish_probe(runtime::Outcome<cluster::PartsProbed> outcome);
+
+  ExpertGroupParts parts_;
+  cluster::ClusterViewPtr view_;
+  std::unique_ptr<Loading> loading_;
+  std::uint64_t load_orders_ = 0;
+  std::shared_ptr<Probe> probe_;  // shared with its work on the executor
+};
+
+}  // namespace consort::actors

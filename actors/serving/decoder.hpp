@@ -1,0 +1,66 @@
+// Decoder: runs steps of its layers' trunk in micro-batches; while one waits for parts, another computes.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/experts/route_messages.hpp"
+#include "actors/serving/capture.hpp"
+#include "actors/serving/step_messages.hpp"
+#include "model/forward_pass.hpp"
+#include "model/kv_pages.hpp"
+#include "model/trunk.hpp"
+#include "runtime/actor.hpp"
+#include "runtime/buffer.hpp"
+
+namespace consort::actors {
+
+struct DecoderSettings {
+  int micro_batches = 2;               // 1: a step is one pass
+  std::uint32_t min_rows_to_split = 32;  // rows of one sequence that are worth two passes: weights are read twice
+};
+
+// What the actor works on lives outside it, so that a restart takes milliseconds.
+struct DecoderParts {
+  std::shared_ptr<const model::Trunk> trunk;
+  std::shared_ptr<model::KvPages> pages;
+  runtime::BufferPool* buffers = nullptr;  // rows for the Router are taken from here
+};
+
+// Asks the Router of its own node (Role::kRouter, index 0). One step at a time; a further one is refused.
+class Decoder final : public runtime::ActorOf<Decoder, DecoderProtocol> {
+ public:
+  explicit Decoder(DecoderParts parts, DecoderSettings settings = {});
+  ~Decoder() override;
+
+  void on(OpenLedger message, runtime::ReplyTo<LedgerOpened> reply);
+  void on(RunStep message, runtime::ReplyTo<StepDone> reply, const runtime::Context& context);
+  void on(ReadLogitsSlice message, runtime::ReplyTo<LogitsSlice> reply);
+  void on(ReleaseLogits message);
+
+ private:
+  struct MicroBatch;
+  struct Running;
+
+  runtime::Status begin(Running& step);
+  void advance_ready();
+  void advance(MicroBatch& batch);
+  void on_advanced(MicroBatch& batch);
+  void ask_for_parts(MicroBatch& batch);
+  void on_parts(MicroBatch& batch, runtime::Outcome<RoutedOutputs> outcome);
+  void drop(std::uint64_t request, const std::string& why);
+  void finish();
+
+  DecoderParts parts_;
+  const DecoderSettings settings_;
+  std::uint64_t ledger_ = 0;
+  std::shared_ptr<Running> running_;
+  std::map<std::uint64_t, std::shared_ptr<Capture>> captures_;
+};
+
+}  // namespace consort::actors

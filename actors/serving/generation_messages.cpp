@@ -1,0 +1,192 @@
+#include "actors/serving/generation_messages.hpp"
+
+#include "actors/metadata-inl.hpp"
+#include "actors/packed_arrays.hpp"
+#include "actors/serving/sampling_wire-inl.hpp"
+#include "actors/serving/serving.capnp.h"
+
+namespace consort::actors {
+
+std::string_view name(EndReason reason) {
+  switch (reason) {
+    case EndReason::kStop: return "stop";
+    case EndReason::kLength: return "length";
+    case EndReason::kDeadline: return "deadline";
+    case EndReason::kCancelled: return "cancelled";
+    case EndReason::kFailed: return "failed";
+  }
+  return "unknown";
+}
+
+}  // namespace consort::actors
+
+namespace consort::runtime {
+
+using namespace actors;
+
+namespace {
+
+// The end of a stream explains itself in a sentence or two.
+constexpr std::size_t kMaxTextBytes = 2000;
+// Of one TokensGenerated; a stream without credit may have many tokens waiting.
+constexpr std::uint32_t kMaxTokensAtOnce = 1u << 16;
+
+constexpr const char* kNoPayload = "a payload where there is none";
+
+}  // namespace
+
+Outcome<WireMessage> Codec<GenerateTokens>::encode(const GenerateTokens& message) {
+  WireMessage out;
+  if (message.stop_ids.size() > kMaxStopIds) return failure(ErrorKind::kInvalid, "more than 64 stop ids");
+  CONSORT_TRY(out.metadata, write_metadata<wire::GenerateTokens>([&](auto to) {
+    to.setStream(message.stream);
+    to.setPromptCount(static_cast<std::uint32_t>(message.prompt.size()));
+    write_sampling(to.initSampling(), message.sampling);
+    to.setMaxNewTokens(message.max_new_tokens);
+    auto stops = to.initStopIds(static_cast<unsigned>(message.stop_ids.size()));
+    for (unsigned i = 0; i < stops.size(); ++i) stops.set(i, message.stop_ids[i]);
+    to.setDeadlineMs(message.deadline_ms);
+    to.setCredits(message.credits);
+  }));
+  ArrayPacker arrays;
+  arrays.add(message.prompt);
+  out.payload = arrays.buffer();
+  return out;
+}
+
+Outcome<GenerateTokens> Codec<GenerateTokens>::decode(std::span<const std::byte> metadata, Buffer payload) {
+  return read_metadata<GenerateTokens, wire::GenerateTokens>(
+      metadata, "GenerateTokens", [&](auto from) -> Outcome<GenerateTokens> {
+        GenerateTokens message;
+        message.stream = from.getStream();
+        message.sampling = read_sampling(from.getSampling());
+        message.max_new_tokens = from.getMaxNewTokens();
+        message.deadline_ms = from.getDeadlineMs();
+        message.credits = from.getCredits();
+        const auto stops = from.getStopIds();
+        if (stops.size() > kMaxStopIds) return malformed("too many stop ids");
+        for (const std::uint32_t id : stops) message.stop_ids.push_back(id);
+        ArrayUnpacker arrays(payload.bytes());
+        if (from.getPromptCount() > kMaxPromptTokens || !arrays.take(message.prompt, from.getPromptCount()) ||
+            !arrays.done()) {
+          return malformed("the prompt does not fit its count");
+        }
+        return message;
+      });
+}
+
+Outcome<WireMessage> Codec<GenerationAccepted>::encode(const GenerationAccepted& message) {
+  WireMessage out;
+  CONSORT_TRY(out.metadata, write_metadata<wire::GenerationAccepted>([&](auto to) {
+    to.setStream(message.stream);
+    to.setWaitingBefore(message.waiting_before);
+  }));
+  return out;
+}
+
+Outcome<GenerationAccepted> Codec<GenerationAccepted>::decode(std::span<const std::byte> metadata, Buffer payload) {
+  return read_metadata<GenerationAccepted, wire::GenerationAccepted>(
+      metadata, "GenerationAccepted", [&](auto from) -> Outcome<GenerationAccepted> {
+        if (!payload.empty()) return malformed(kNoPayload);
+        return GenerationAccepted{from.getStream(), from.getWaitingBefore()};
+      });
+}
+
+Outcome<WireMessage> Codec<TokensGenerated>::encode(const TokensGenerated& message) {
+  CONSORT_CHECK(message.ids.size() == message.logprobs.size() && message.ids.size() == message.logits_crcs.size());
+  WireMessage out;
+  CONSORT_TRY(out.metadata, write_metadata<wire::TokensGenerated>([&](auto to) {
+    to.setStream(message.stream);
+    to.setFirstIndex(message.first_index);
+    to.setTokenCount(static_cast<std::uint32_t>(message.ids.size()));
+  }));
+  ArrayPacker arrays;
+  arrays.add(message.ids);
+  arrays.add(message.logprobs);
+  arrays.add(message.logits_crcs);
+  out.payload = arrays.buffer();
+  return out;
+}
+
+Outcome<TokensGenerated> Codec<TokensGenerated>::decode(std::span<const std::byte> metadata, Buffer payload) {
+  return read_metadata<TokensGenerated, wire::TokensGenerated>(
+      metadata, "TokensGenerated", [&](auto from) -> Outcome<TokensGenerated> {
+        TokensGenerated message;
+        message.stream = from.getStream();
+        message.first_index = from.getFirstIndex();
+        const std::uint32_t count = from.getTokenCount();
+        ArrayUnpacker arrays(payload.bytes());
+        if (count == 0 || count > kMaxTokensAtOnce || !arrays.take(message.ids, count) ||
+            !arrays.take(message.logprobs, count) || !arrays.take(message.logits_crcs, count) || !arrays.done()) {
+          return malformed("the payload does not fit its count");
+        }
+        return message;
+      });
+}
+
+Outcome<WireMessage> Codec<GrantTokens>::encode(const GrantTokens& message) {
+  WireMessage out;
+  CONSORT_TRY(out.metadata, write_metadata<wire::GrantTokens>([&](auto to) {
+    to.setStream(message.stream);
+    to.setCount(message.count);
+  }));
+  return out;
+}
+
+Outcome<GrantTokens> Codec<GrantTokens>::decode(std::span<const std::byte> metadata, Buffer payload) {
+  return read_metadata<GrantTokens, wire::GrantTokens>(metadata, "GrantTokens", [&](auto from) -> Outcome<GrantTokens> {
+    if (!payload.empty()) return malformed(kNoPayload);
+    return GrantTokens{from.getStream(), from.getCount()};
+  });
+}
+
+Outcome<WireMessage> Codec<CancelGeneration>::encode(const CancelGeneration& message) {
+  WireMessage out;
+  CONSORT_TRY(out.metadata,
+              write_metadata<wire::CancelGeneration>([&](auto to) { to.setStream(message.stream); }));
+  return out;
+}
+
+Outcome<CancelGeneration> Codec<CancelGeneration>::decode(std::span<const std::byte> metadata, Buffer payload) {
+  return read_metadata<CancelGeneration, wire::CancelGeneration>(
+      metadata, "CancelGeneration", [&](auto from) -> Outcome<CancelGeneration> {
+        if (!payload.empty()) return malformed(kNoPayload);
+        return CancelGeneration{from.getStream()};
+      });
+}
+
+Outcome<WireMessage> Codec<GenerationEnded>::encode(const GenerationEnded& message) {
+  WireMessage out;
+  CONSORT_TRY(out.metadata, write_metadata<wire::GenerationEnded>([&](auto to) {
+    to.setStream(message.stream);
+    to.setReason(static_cast<std::uint8_t>(message.reason));
+    to.setText(message.text.substr(0, kMaxTextBytes));
+    to.setPromptTokens(message.prompt_tokens);
+    to.setGeneratedTokens(message.generated_tokens);
+    to.setDecoderMoves(message.decoder_moves);
+    to.setWaits(message.waits);
+  }));
+  return out;
+}
+
+Outcome<GenerationEnded> Codec<GenerationEnded>::decode(std::span<const std::byte> metadata, Buffer payload) {
+  return read_metadata<GenerationEnded, wire::GenerationEnded>(
+      metadata, "GenerationEnded", [&](auto from) -> Outcome<GenerationEnded> {
+        if (!payload.empty()) return malformed(kNoPayload);
+        const std::uint8_t reason = from.getReason();
+        if (reason < static_cast<std::uint8_t>(EndReason::kStop) || reason > static_cast<std::uint8_t>(EndReason::kFailed)) {
+          return malformed("unknown reason " + std::to_string(reason));
+        }
+        GenerationEnded message;
+        message.stream = from.getStream();
+        message.reason = static_cast<EndReason>(reason);
+        message.text = text_of(from.getText());
+        message.prompt_tokens = from.getPromptTokens();
+        message.generated_tokens = from.getGeneratedTokens();
+        message.decoder_moves = from.getDecoderMoves();
+        message.waits = from.getWaits();
+        return message;
+      });
+}
+
+}  // namespace consort::runtime
