@@ -127,6 +127,28 @@ TEST_CASE("a stall holds frames until its time and keeps their order") {
   CHECK(is_count_from_zero(pair.notes));
 }
 
+TEST_CASE("a longer stall outlasts a shorter one, and heal ends both") {
+  Pair pair;
+  pair.network().stall(kDesk, kAttic, 100ms);
+  pair.network().stall(kDesk, kAttic, 300ms);
+  pair.send_notes(0, 3, 0);
+  pair.world.run_for(250ms);
+  CHECK(pair.notes.empty());
+  pair.network().heal(kDesk, kAttic);
+  pair.world.run_for(1ms);
+  CHECK(pair.notes.size() == 3);
+  pair.network().stall(kDesk, kAttic, 100ms);
+  pair.network().part(kDesk, kAttic);
+  pair.network().stall(kDesk, kAttic, 100ms);
+  pair.send_notes(3, 3, 1);
+  pair.world.run_for(1s);
+  CHECK(pair.notes.size() == 3);  // a part does not end with a stall
+  pair.network().heal_all();
+  pair.world.run_for(1ms);
+  CHECK(is_count_from_zero(pair.notes));
+  CHECK(pair.notes.size() == 6);
+}
+
 TEST_CASE("a delay is added to every later frame") {
   Pair pair;
   pair.network().delay(kDesk, kAttic, 50ms);
@@ -307,6 +329,62 @@ TEST_CASE("a control link waits for an absent peer, which answers without a conn
   world.run_for(1ms);
   CHECK(at_desk.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{NodeId(9), 7}, {NodeId(9), 8}});
   CHECK(at_desk.changes == std::vector<std::pair<NodeId, PeerChange>>{{NodeId(9), PeerChange::kConnected}});
+}
+
+TEST_CASE("a disconnect ends both directions, and a new connect begins both again") {
+  // The goodbye and the new hello race; both orders occur among these seeds.
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    World world(seed);
+    Hears at_desk;
+    Hears at_coordinator;
+    SimProcess& desk = world.add_node("desk", kDesk, hears_boot(at_desk));
+    SimProcess& coordinator = world.add_node("coordinator", NodeId(9), hears_boot(at_coordinator));
+    REQUIRE(desk.control().connect(NodeId(9), {}, {}, {}).ok());
+    world.run_for(1ms);
+    REQUIRE(coordinator.control().send(kDesk, numbered(NodeId(9), 1)).ok());
+    desk.control().disconnect(NodeId(9));
+    CHECK(desk.control().send(NodeId(9), numbered(kDesk, 1)).error().kind == ErrorKind::kPeerDown);
+    if (seed % 2 == 0) {
+      world.run_for(1ms);
+      CHECK(at_coordinator.changes.back() == std::pair(kDesk, PeerChange::kLost));
+      CHECK_FALSE(coordinator.control().connected(kDesk));
+    }
+    REQUIRE(desk.control().connect(NodeId(9), {}, {}, {}).ok());
+    world.run_for(1ms);
+    CHECK(at_desk.frames.empty());  // what was under way to it found nobody
+    CHECK(desk.control().counters().no_hello == 1);
+    REQUIRE(coordinator.control().send(kDesk, numbered(NodeId(9), 2)).ok());
+    world.run_for(1ms);
+    CHECK(at_desk.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{NodeId(9), 2}});
+  }
+}
+
+TEST_CASE("a data disconnect is told to the other end, which may connect again") {
+  Pair pair;
+  pair.desk->data().disconnect(kAttic);
+  pair.world.run_for(1ms);
+  CHECK(pair.posts[kAttic]->changes.back().why == "it closed the connection");
+  CHECK_FALSE(pair.attic->data().connected(kDesk));
+  introduce_all({pair.desk, pair.attic});
+  pair.send_notes(0, 2, 0);
+  pair.world.run_for(1ms);
+  CHECK(pair.notes.size() == 2);
+}
+
+TEST_CASE("the model of a wire may change while it runs") {
+  Pair pair;
+  SimLinkModel slow = pair.network().model_of(Wire::kData);
+  slow.latency = 5ms;
+  slow.silent_loss = 1;
+  pair.network().set_model(Wire::kData, slow);
+  pair.send_notes(0, 1, 0);
+  pair.world.run_for(4900us);
+  CHECK(pair.notes.empty());
+  pair.world.run_for(200us);
+  CHECK(pair.notes.size() == 1);
+  pair.world.crash(*pair.attic);
+  pair.world.run_for(10s);
+  CHECK(pair.desk->data().connected(kAttic));  // nobody tells
 }
 
 TEST_CASE("a control peer that returns is reached at its usual address") {
