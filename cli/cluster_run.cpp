@@ -41,8 +41,7 @@ actors::GenerationRequest request_of(const GenerateOptions& options, const Promp
                                      std::span<const std::int32_t> stop_ids) {
   actors::GenerationRequest request;
   request.prompt.assign(prompt.ids.begin(), prompt.ids.end());
-  request.sampling = {static_cast<float>(options.temperature), static_cast<float>(options.top_p),
-                      static_cast<float>(options.min_p), static_cast<std::uint32_t>(options.top_k), options.seed};
+  request.sampling = sampling_of(options);
   request.max_new_tokens = static_cast<std::uint32_t>(options.max_new_tokens);
   request.stop_ids.assign(stop_ids.begin(), stop_ids.end());
   request.deadline = options.deadline;

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 
 #include "transport/zmq_link.hpp"
@@ -59,8 +58,6 @@ Outcome<std::string> address_text(const ClusterState& state, const std::string& 
   return std::move(text).value();
 }
 
-void warn(std::string_view text) { std::fprintf(stderr, "control link: %.*s\n", static_cast<int>(text.size()), text.data()); }
-
 ControlLink as_control_link(std::unique_ptr<ZmqLink> link) {
   ZmqLink* raw = link.get();
   return {std::shared_ptr<runtime::Link>(std::move(link)), raw,
@@ -97,7 +94,6 @@ Outcome<ControlLink> open_control_link(const ClusterState& state, const ProcessP
   options.bind = endpoint.url;
   CONSORT_TRY(options.keys, transport::read_key_file(state.folder.key_file(process.name)));
   CONSORT_TRY(options.allowed, transport::read_allow_list(state.folder.allowed_keys_file()));
-  options.warn = warn;
   CONSORT_TRY(std::unique_ptr<ZmqLink> link, ZmqLink::open(process.node, {}, std::move(options)));
   return as_control_link(std::move(link));
 }

@@ -102,13 +102,12 @@ Status run_worker(const ClusterState& state, const std::string& name) {
   std::unique_ptr<transport::ShapedLink> shaped;
   if (node.shape != cluster::LinkShape{}) {
     shaped = std::make_unique<transport::ShapedLink>(
-        *ucx, transport::LinkShape{node.shape.delay, node.shape.bytes_per_second}, ground->clock, ground->loop);
+        *ucx, ground->loop, ground->clock, transport::LinkShape{node.shape.delay, node.shape.bytes_per_second});
   }
   ground->env.device = &device;
   ground->env.data = shaped ? static_cast<runtime::Link*>(shaped.get()) : ucx.get();
   ground->loop.set_env(ground->env);
   ground->loop.add_source(*ucx);
-  if (shaped) ground->loop.add_source(*shaped);
 
   WorkerOptions options;
   options.config = state.config;

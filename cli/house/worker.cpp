@@ -135,12 +135,9 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
     spawn<actors::Decoder>(loop, Role::kDecoder, parts, decoder);
   }
   if (node.roles.batcher) {
-    actors::BatcherSettings settings;
-    subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0,
-                              [settings, view = view_, counters = batcher_counters_, rng = &loop.env().rng]() mutable {
-                                settings.seed = rng->next();  // differs between lives of the Batcher
-                                return std::make_unique<actors::Batcher>(settings, *view, counters);
-                              }));
+    subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0, [view = view_, counters = batcher_counters_] {
+      return std::make_unique<actors::Batcher>(actors::BatcherSettings{}, *view, counters);
+    }));
   }
 
   membership.name = node.name;
