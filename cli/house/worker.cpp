@@ -68,7 +68,7 @@ class ViewKeeper final : public runtime::ActorOf<ViewKeeper, cluster::ViewSubscr
  private:
   const std::shared_ptr<cluster::ClusterViewPtr> view_;
 };
-constexpr std::uint16_t kViewKeeperType = 100;  // addressed by nobody outside its node
+constexpr std::uint16_t kViewKeeperType = 110;  // addressed by nobody outside its node
 
 template <class A, class... Args>
 runtime::ActorRef spawn(runtime::EventLoop& loop, Role role, Args... args) {
