@@ -98,6 +98,7 @@ int run_simulate(const SimulateOptions& options) {
   plan->lay(cluster);
   actors::GenerationRequest request;
   request.prompt.assign(ids->begin(), ids->end());
+  request.sampling.temperature = 0;
   request.max_new_tokens = static_cast<std::uint32_t>(options.max_new_tokens);
   for (int i = 0; i < options.requests; ++i) cluster.start(request);
   const auto end = cluster.run_to_end();
