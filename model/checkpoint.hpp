@@ -1,5 +1,5 @@
-// Checkpoint: a Hugging Face directory (config.json, safetensors), checked whole by name, shape and dtype when opened.
-// SPDX-License-Identifier: Apache-2.0
+// Checkpoint: a Hugging Face directory (config.json, safetensors), checked whole by name, shape and dtype
+// when opened. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,9 @@ using Progress = std::function<void(std::uint64_t done_bytes, std::uint64_t tota
 
 class Checkpoint {
  public:
-  // Opens headers only. Every tensor that the architecture needs must be there with its shape and a known dtype; MTP
-  // layers and rotary_emb.inv_freq are left alone; any other tensor is refused, since it would silently change nothing.
+  // Opens headers only. Every tensor that the architecture needs must be there with its shape and a known
+  // dtype; MTP layers and rotary_emb.inv_freq are left alone; any other tensor is refused, since it would
+  // silently change nothing.
   static runtime::Outcome<std::shared_ptr<const Checkpoint>> open(const std::filesystem::path& directory);
 
   const std::filesystem::path& directory() const { return directory_; }
@@ -54,9 +55,11 @@ class Checkpoint {
   Checkpoint() = default;
   runtime::Status open_files();
   runtime::Status open_index(const std::filesystem::path& path);
-  runtime::Status add_file(const std::string& file_name, const std::unordered_map<std::string, std::string>* weight_map);
+  runtime::Status add_file(const std::string& file_name,
+                           const std::unordered_map<std::string, std::string>* weight_map);
   runtime::Status check_inventory();
-  runtime::Status check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape, bool quantisable);
+  runtime::Status check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape,
+                               bool quantisable);
 
   std::filesystem::path directory_;
   ModelConfig config_;

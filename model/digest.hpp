@@ -1,5 +1,5 @@
-// Digest: a 64-bit FNV-1a hash, to notice two files or plans that differ by mistake. No defence against an attacker.
-// SPDX-License-Identifier: Apache-2.0
+// Digest: a 64-bit FNV-1a hash, to notice two files or plans that differ by mistake. No defence against an
+// attacker. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,8 @@ class Digest {
   }
   void add(std::string_view text) { add(std::as_bytes(std::span(text.data(), text.size()))); }
   void add(std::uint64_t number) {
-    for (int shift = 0; shift < 64; shift += 8) value_ = (value_ ^ ((number >> shift) & 0xff)) * 0x100000001b3ULL;
+    for (int shift = 0; shift < 64; shift += 8)
+      value_ = (value_ ^ ((number >> shift) & 0xff)) * 0x100000001b3ULL;
   }
   std::uint64_t value() const { return value_; }
 

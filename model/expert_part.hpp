@@ -17,7 +17,8 @@ std::int64_t column_count(const PartWeights& part);
 std::uint64_t weight_bytes(const PartWeights& part);
 
 // out[t] = down(silu(gate rows[t]) * up rows[t]), over the part's columns only, not weighted by the route.
-//   rows [n, hidden] F32; out [n, hidden] F32, overwritten. A row's bits depend on that row and the part alone.
+//   rows [n, hidden] F32; out [n, hidden] F32, overwritten. A row's bits depend on that row and the part
+//   alone.
 void compute_part(const PartWeights& part, runtime::ConstTensorView rows, runtime::TensorView out,
                   runtime::Workers& workers);
 

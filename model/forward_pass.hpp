@@ -1,5 +1,5 @@
-// ForwardPass: one step of k rows per sequence through the trunk, as a resumable object that waits for nobody.
-// SPDX-License-Identifier: Apache-2.0
+// ForwardPass: one step of k rows per sequence through the trunk, as a resumable object that waits for
+// nobody. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -39,9 +39,12 @@ struct RowOrigin {
 class PassListener {
  public:
   virtual ~PassListener() = default;
-  // index 0: embeddings; i: after layer i - 1; num_hidden_layers: after the final norm, of the rows that want logits.
-  virtual void on_hidden(std::int64_t index, std::span<const RowOrigin> rows, runtime::ConstTensorView hidden) = 0;
-  virtual void on_routes(runtime::LayerIndex layer, std::span<const RowOrigin> rows, const Routes& routes) = 0;
+  // index 0: embeddings; i: after layer i - 1; num_hidden_layers: after the final norm, of the rows that want
+  // logits.
+  virtual void on_hidden(std::int64_t index, std::span<const RowOrigin> rows,
+                         runtime::ConstTensorView hidden) = 0;
+  virtual void on_routes(runtime::LayerIndex layer, std::span<const RowOrigin> rows,
+                         const Routes& routes) = 0;
 };
 
 // The pass stands before a layer's routed experts. The views live until take().
@@ -55,20 +58,22 @@ struct PartsNeeded {
 struct LogitsReady {};
 using PassStep = std::variant<PartsNeeded, LogitsReady>;
 
-// The cycle is advance() -> PartsNeeded -> while_away() -> take() -> advance() -> ... -> LogitsReady. Functions that
-// compute take the workers they may use; all are to be called from one thread at a time. A row's bits depend on its own
-// tokens and position only: not on the rows beside it, nor on how a prompt was cut into passes.
+// The cycle is advance() -> PartsNeeded -> while_away() -> take() -> advance() -> ... -> LogitsReady.
+// Functions that compute take the workers they may use; all are to be called from one thread at a time. A
+// row's bits depend on its own tokens and position only: not on the rows beside it, nor on how a prompt was
+// cut into passes.
 class ForwardPass {
  public:
-  // Refuses token ids outside the vocabulary and pages that are too few or do not exist. `trunk` must hold every layer.
-  // `pages` and `listener` must outlive the pass.
-  static runtime::Outcome<std::unique_ptr<ForwardPass>> begin(std::shared_ptr<const Trunk> trunk, KvPages& pages,
+  // Refuses token ids outside the vocabulary and pages that are too few or do not exist. `trunk` must hold
+  // every layer. `pages` and `listener` must outlive the pass.
+  static runtime::Outcome<std::unique_ptr<ForwardPass>> begin(std::shared_ptr<const Trunk> trunk,
+                                                              KvPages& pages,
                                                               std::vector<SequenceRows> sequences,
                                                               PassListener* listener = nullptr);
   ~ForwardPass();
 
-  // Runs until the next layer's parts are needed, or to the end. Writes KV by position: running a pass again writes the
-  // same bytes.
+  // Runs until the next layer's parts are needed, or to the end. Writes KV by position: running a pass again
+  // writes the same bytes.
   PassStep advance(runtime::Workers& workers);
   // Computes what needs no parts: the shared expert. Optional: take() does it where it was not done.
   void while_away(runtime::Workers& workers);
@@ -95,7 +100,8 @@ class ForwardPass {
   void leave_out_dropped_rows();
   void add_attention(const struct LayerWeights& layer, runtime::Workers& workers);
   void write_latents(const struct LayerWeights& layer, runtime::Workers& workers);
-  void attend(const struct LayerWeights& layer, std::int64_t first_row, std::int64_t row_count, runtime::Workers& workers);
+  void attend(const struct LayerWeights& layer, std::int64_t first_row, std::int64_t row_count,
+              runtime::Workers& workers);
   void finish(runtime::Workers& workers);
   void after_layer();
   std::int64_t row_count() const { return static_cast<std::int64_t>(origins_.size()); }

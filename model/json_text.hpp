@@ -8,7 +8,8 @@
 
 namespace consort::model {
 
-// Fails if `text` is not one JSON value, nests deeper than 16, or has a key twice in one object. `where` names the file.
+// Fails if `text` is not one JSON value, nests deeper than 16, or has a key twice in one object. `where`
+// names the file.
 runtime::Status check_json(std::string_view text, std::string_view where);
 
 }  // namespace consort::model

@@ -1,5 +1,5 @@
-// KvPages: the latent KV bytes of a range of layers, in pages of 64 positions that somebody else's ledger hands out.
-// SPDX-License-Identifier: Apache-2.0
+// KvPages: the latent KV bytes of a range of layers, in pages of 64 positions that somebody else's ledger
+// hands out. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -11,13 +11,17 @@
 
 namespace consort::model {
 
-inline constexpr std::int64_t kPagePositions = 64;  // position p lies in its sequence's page p / 64, row p % 64
+inline constexpr std::int64_t kPagePositions =
+    64;  // position p lies in its sequence's page p / 64, row p % 64
 
 // Pages that hold `positions` positions.
-constexpr std::int64_t pages_for(std::int64_t positions) { return (positions + kPagePositions - 1) / kPagePositions; }
+constexpr std::int64_t pages_for(std::int64_t positions) {
+  return (positions + kPagePositions - 1) / kPagePositions;
+}
 
-// One layer's share of one page is [64, kv_lora_rank + qk_rope_head_dim] F32: the normed latent, then the rotated key.
-// Memory is asked for at once and touched by the operating system page by page, as positions are written.
+// One layer's share of one page is [64, kv_lora_rank + qk_rope_head_dim] F32: the normed latent, then the
+// rotated key. Memory is asked for at once and touched by the operating system page by page, as positions are
+// written.
 class KvPages {
  public:
   KvPages(const ModelConfig& config, std::int64_t layer_count, std::int64_t page_count);
@@ -38,7 +42,8 @@ class KvPages {
     void operator()(float* data) const { std::free(data); }
   };
   std::int64_t offset(std::int64_t layer, std::uint32_t id) const {
-    CONSORT_CHECK(layer >= 0 && layer < layer_count_ && std::int64_t{id} < page_count_, layer, id, page_count_);
+    CONSORT_CHECK(layer >= 0 && layer < layer_count_ && std::int64_t{id} < page_count_, layer, id,
+                  page_count_);
     return (layer * page_count_ + std::int64_t{id}) * kPagePositions * width_;
   }
   std::int64_t layer_count_, page_count_, width_;

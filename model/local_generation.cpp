@@ -14,7 +14,8 @@ using runtime::Outcome;
 static_assert(std::endian::native == std::endian::little, "weights and CRCs are read as little-endian bytes");
 
 Outcome<std::shared_ptr<const LocalModel>> LocalModel::load(const std::filesystem::path& directory,
-                                                            std::optional<NumericPlan> plan, const Progress& progress) {
+                                                            std::optional<NumericPlan> plan,
+                                                            const Progress& progress) {
   auto model = std::make_shared<LocalModel>();
   CONSORT_TRY(model->checkpoint_, Checkpoint::open(directory));
   const Checkpoint& checkpoint = *model->checkpoint_;
@@ -30,15 +31,17 @@ Outcome<std::shared_ptr<const LocalModel>> LocalModel::load(const std::filesyste
     for (const PartKey& key : keys) part_total += part_bytes(checkpoint, key);
     const std::uint64_t trunk_total = Trunk::bytes_needed(checkpoint, all);
     trunk_progress = [=](std::uint64_t done, std::uint64_t) { progress(done, trunk_total + part_total); };
-    part_progress = [=](std::uint64_t done, std::uint64_t) { progress(trunk_total + done, trunk_total + part_total); };
+    part_progress = [=](std::uint64_t done, std::uint64_t) {
+      progress(trunk_total + done, trunk_total + part_total);
+    };
   }
   CONSORT_TRY(model->trunk_, Trunk::load(checkpoint, all, trunk_progress));
   CONSORT_RETURN_IF_ERROR(model->parts_.load(checkpoint, keys, part_progress));
   return std::shared_ptr<const LocalModel>(std::move(model));
 }
 
-void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const NumericPlan& plan, const PartStore& parts,
-                           runtime::Workers& workers) {
+void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const NumericPlan& plan,
+                           const PartStore& parts, runtime::Workers& workers) {
   const std::int64_t hidden = needed.rows.cols();
   const auto ranges = static_cast<std::int64_t>(plan.columns.size());
   const std::vector<Assignment> assignments = by_expert(*needed.routes, needed.alive);
@@ -57,7 +60,8 @@ void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const N
     }
     for (std::int64_t range = 0; range < ranges; ++range) {
       const ColumnRange columns = plan.columns[static_cast<std::size_t>(range)];
-      const auto part = parts.find({needed.layer, PartKind::kRoutedExpert, expert, columns.first, columns.count});
+      const auto part =
+          parts.find({needed.layer, PartKind::kRoutedExpert, expert, columns.first, columns.count});
       CONSORT_CHECK(part != nullptr, "a part is not loaded: layer", needed.layer, "expert", expert);
       const std::int64_t to = static_cast<std::int64_t>(first) * ranges + range * count;
       compute_part(*part, gathered.view(), computed.view().slice_rows(to, count), workers);
@@ -70,7 +74,8 @@ void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const N
   pass.take(outputs, workers);
 }
 
-LocalGeneration::LocalGeneration(std::shared_ptr<const LocalModel> model, std::int64_t page_count, runtime::Workers& workers)
+LocalGeneration::LocalGeneration(std::shared_ptr<const LocalModel> model, std::int64_t page_count,
+                                 runtime::Workers& workers)
     : model_(std::move(model)),
       pages_(model_->config(), model_->config().num_hidden_layers, page_count),
       workers_(workers) {
@@ -124,17 +129,20 @@ Outcome<Matrix> LocalGeneration::step(std::span<const Rows> rows, PassListener* 
     return std::move(begun).error();
   }
   ForwardPass& pass = *begun.value();
-  for (PassStep at = pass.advance(workers_); std::holds_alternative<PartsNeeded>(at); at = pass.advance(workers_))
+  for (PassStep at = pass.advance(workers_); std::holds_alternative<PartsNeeded>(at);
+       at = pass.advance(workers_))
     compute_parts_locally(pass, std::get<PartsNeeded>(at), model_->plan(), model_->parts(), workers_);
   for (const Rows& r : rows) find(r.sequence).length += static_cast<std::int64_t>(r.tokens.size());
 
   Matrix logits(pass.logits().rows(), pass.logits().cols());
-  for (std::int64_t i = 0; i < logits.rows(); ++i) std::copy_n(pass.logits().f32(i), logits.cols(), logits.row(i).begin());
+  for (std::int64_t i = 0; i < logits.rows(); ++i)
+    std::copy_n(pass.logits().f32(i), logits.cols(), logits.row(i).begin());
   return logits;
 }
 
 Outcome<Matrix> LocalGeneration::prefill(std::uint64_t sequence, std::span<const std::int32_t> tokens,
-                                         std::int64_t chunk_tokens, std::int64_t logit_rows, PassListener* listener) {
+                                         std::int64_t chunk_tokens, std::int64_t logit_rows,
+                                         PassListener* listener) {
   CONSORT_CHECK(chunk_tokens > 0, chunk_tokens);
   const auto total = static_cast<std::int64_t>(tokens.size());
   const std::int64_t first_logit = total - logit_rows;

@@ -41,13 +41,14 @@ class LocalModel {
 };
 
 // Computes all parts that a pass needs and gives it their outputs.
-void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const NumericPlan& plan, const PartStore& parts,
-                           runtime::Workers& workers);
+void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const NumericPlan& plan,
+                           const PartStore& parts, runtime::Workers& workers);
 
 // Sequences that grow on one model, up to `page_count` pages of KV in all.
 class LocalGeneration {
  public:
-  LocalGeneration(std::shared_ptr<const LocalModel> model, std::int64_t page_count, runtime::Workers& workers);
+  LocalGeneration(std::shared_ptr<const LocalModel> model, std::int64_t page_count,
+                  runtime::Workers& workers);
 
   struct Rows {
     std::uint64_t sequence = 0;
@@ -62,12 +63,13 @@ class LocalGeneration {
   // Forgets positions from `length` on.
   void roll_back(std::uint64_t sequence, std::int64_t length);
 
-  // Appends rows to their sequences in one pass; logits [all logit rows in order, vocab_size]. Out of pages, or a bad
-  // token: nothing has changed.
+  // Appends rows to their sequences in one pass; logits [all logit rows in order, vocab_size]. Out of pages,
+  // or a bad token: nothing has changed.
   runtime::Outcome<Matrix> step(std::span<const Rows> rows, PassListener* listener = nullptr);
   // Appends the tokens in passes of at most `chunk_tokens` rows; logits of the last `logit_rows` rows.
-  runtime::Outcome<Matrix> prefill(std::uint64_t sequence, std::span<const std::int32_t> tokens, std::int64_t chunk_tokens,
-                                   std::int64_t logit_rows = 1, PassListener* listener = nullptr);
+  runtime::Outcome<Matrix> prefill(std::uint64_t sequence, std::span<const std::int32_t> tokens,
+                                   std::int64_t chunk_tokens, std::int64_t logit_rows = 1,
+                                   PassListener* listener = nullptr);
 
  private:
   struct Sequence {

@@ -18,18 +18,24 @@ using runtime::Status;
 
 std::string_view name(PartKind kind) {
   switch (kind) {
-    case PartKind::kRoutedExpert: return "expert";
-    case PartKind::kSharedExpert: return "shared expert";
-    case PartKind::kDenseFfn: return "dense ffn";
-    case PartKind::kVocabularySlice: return "vocabulary slice";
-    case PartKind::kAttentionHeads: return "attention heads";
+    case PartKind::kRoutedExpert:
+      return "expert";
+    case PartKind::kSharedExpert:
+      return "shared expert";
+    case PartKind::kDenseFfn:
+      return "dense ffn";
+    case PartKind::kVocabularySlice:
+      return "vocabulary slice";
+    case PartKind::kAttentionHeads:
+      return "attention heads";
   }
   return "unknown part";
 }
 
 std::string describe(const PartKey& key) {
-  return "layer " + std::to_string(key.layer.value) + " " + std::string(name(key.kind)) + " " + std::to_string(key.index) +
-         " columns " + std::to_string(key.first_column) + ".." + std::to_string(key.first_column + key.column_count - 1);
+  return "layer " + std::to_string(key.layer.value) + " " + std::string(name(key.kind)) + " " +
+         std::to_string(key.index) + " columns " + std::to_string(key.first_column) + ".." +
+         std::to_string(key.first_column + key.column_count - 1);
 }
 
 std::string to_json(const NumericPlan& plan) {
@@ -56,7 +62,9 @@ Outcome<NumericPlan> plan_from_json(std::string_view text, std::string_view wher
   const json::value root = json::parse(json::string_view(text.data(), text.size()), code);
   if (code || !root.is_object()) return bad("not a JSON object");
   NumericPlan plan;
-  for (const auto& [key, value] : root.get_object()) {
+  for (const auto& member : root.get_object()) {
+    const json::string_view key = member.key();
+    const json::value& value = member.value();
     const auto text_into = [&](std::string& field) -> bool {
       if (!value.is_string()) return false;
       field.assign(value.get_string().data(), value.get_string().size());
@@ -69,7 +77,8 @@ Outcome<NumericPlan> plan_from_json(std::string_view text, std::string_view wher
       if (!value.is_array()) return bad("columns is not an array");
       for (const json::value& range : value.get_array()) {
         const json::array* pair = range.if_array();
-        if (pair == nullptr || pair->size() != 2) return bad("columns has an entry that is not [first, count]");
+        if (pair == nullptr || pair->size() != 2)
+          return bad("columns has an entry that is not [first, count]");
         ColumnRange out;
         for (std::size_t i = 0; i < 2; ++i) {
           const std::int64_t* number = (*pair)[i].if_int64();
@@ -88,7 +97,9 @@ Outcome<NumericPlan> plan_from_json(std::string_view text, std::string_view wher
 }
 
 Status check_plan(const ModelConfig& config, const NumericPlan& plan) {
-  const auto bad = [](const std::string& what) { return failure(ErrorKind::kInvalid, "numeric plan: " + what); };
+  const auto bad = [](const std::string& what) {
+    return failure(ErrorKind::kInvalid, "numeric plan: " + what);
+  };
   if (plan.combine != "ordered") return bad("combine is '" + plan.combine + "'; only ordered is supported");
   if (plan.wire != "f32") return bad("wire is '" + plan.wire + "'; only f32 is supported");
   if (plan.numeric_class != "canonical")
@@ -120,8 +131,9 @@ Outcome<NumericPlan> cut_plan(const ModelConfig& config, std::int64_t range_coun
   const std::int64_t units = (config.moe_intermediate_size + unit - 1) / unit;
   if (range_count < 1 || range_count > units)
     return failure(ErrorKind::kInvalid, "an expert of " + std::to_string(config.moe_intermediate_size) +
-                                            " columns can be cut into 1 to " + std::to_string(units) + " ranges of " +
-                                            std::to_string(unit) + " columns, not into " + std::to_string(range_count));
+                                            " columns can be cut into 1 to " + std::to_string(units) +
+                                            " ranges of " + std::to_string(unit) + " columns, not into " +
+                                            std::to_string(range_count));
   NumericPlan plan;
   for (std::int64_t i = 0; i < range_count; ++i) {
     const std::int64_t first = units * i / range_count * unit;

@@ -22,9 +22,10 @@ std::uint64_t part_bytes(const Checkpoint& checkpoint, const PartKey& key);
 // All functions are thread-safe. A part that is dropped lives on until the last reader lets go of it.
 class PartStore {
  public:
-  // Reads the bytes of these parts and no others; parts that are here already are not read again. Each part can be
-  // found as soon as it is read. Stops at the first failure, keeping what was read.
-  runtime::Status load(const Checkpoint& checkpoint, std::span<const PartKey> keys, const Progress& progress = {});
+  // Reads the bytes of these parts and no others; parts that are here already are not read again. Each part
+  // can be found as soon as it is read. Stops at the first failure, keeping what was read.
+  runtime::Status load(const Checkpoint& checkpoint, std::span<const PartKey> keys,
+                       const Progress& progress = {});
   // The part, or null.
   std::shared_ptr<const PartWeights> find(const PartKey& key) const;
   void drop(std::span<const PartKey> keys);

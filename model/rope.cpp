@@ -16,7 +16,8 @@ double yarn_mscale(double factor, double mscale) {
 
 // The dimension whose wave turns `rotations` times within the original context.
 double correction_dim(const RopeScaling& s, double dim, double base, double rotations) {
-  return dim * kernels::log(s.original_max_position_embeddings / (2.0 * kPi * rotations)) / (2.0 * kernels::log(base));
+  return dim * kernels::log(s.original_max_position_embeddings / (2.0 * kPi * rotations)) /
+         (2.0 * kernels::log(base));
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ using runtime::failure;
 using runtime::Outcome;
 using runtime::Status;
 
-constexpr std::uint64_t kSampleCount = 16;  // places that digest() looks at: enough to notice other weights of one shape,
+constexpr std::uint64_t kSampleCount =
+    16;  // places that digest() looks at: enough to notice other weights of one shape,
 constexpr std::uint64_t kSampleBytes = 64;  // and 1 KiB in all, so that joining with 163 shards stays free
 
 std::string system_error() { return std::strerror(errno); }
@@ -62,7 +63,8 @@ Outcome<std::unique_ptr<const SafetensorsFile>> SafetensorsFile::open(const std:
     }
   }
   file->digest_ = digest.value();
-  file->counter_->header_bytes += start.size() + (data_bytes >= kSampleBytes ? kSampleCount * kSampleBytes : 0);
+  file->counter_->header_bytes +=
+      start.size() + (data_bytes >= kSampleBytes ? kSampleCount * kSampleBytes : 0);
   for (std::size_t i = 0; i < file->header_.tensors.size(); ++i)
     file->by_name_.emplace(file->header_.tensors[i].name, i);
   return std::unique_ptr<const SafetensorsFile>(std::move(file));
@@ -78,8 +80,8 @@ const TensorEntry* SafetensorsFile::find(const std::string& name) const {
 }
 
 Status SafetensorsFile::read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out) const {
-  CONSORT_CHECK(offset <= entry.end - entry.begin && out.size() <= entry.end - entry.begin - offset, entry.name, offset,
-                out.size());
+  CONSORT_CHECK(offset <= entry.end - entry.begin && out.size() <= entry.end - entry.begin - offset,
+                entry.name, offset, out.size());
   CONSORT_RETURN_IF_ERROR(pread_all(header_.data_offset + entry.begin + offset, out));
   counter_->data_bytes += out.size();
   return runtime::done();
@@ -122,7 +124,8 @@ Status write_safetensors(const std::filesystem::path& path, std::span<const Name
 
   const std::filesystem::path unfinished = path.string() + ".unfinished";
   std::FILE* file = std::fopen(unfinished.c_str(), "wb");
-  if (file == nullptr) return failure(ErrorKind::kInvalid, "cannot write " + unfinished.string() + ": " + system_error());
+  if (file == nullptr)
+    return failure(ErrorKind::kInvalid, "cannot write " + unfinished.string() + ": " + system_error());
   bool whole = true;
   const auto put = [&](const void* data, std::size_t bytes) {
     whole = whole && (bytes == 0 || std::fwrite(data, 1, bytes, file) == bytes);

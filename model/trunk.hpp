@@ -1,5 +1,5 @@
-// Trunk: all weights of a range of layers but the routed experts, with the embedding, final norm and head. Held by a Decoder.
-// SPDX-License-Identifier: Apache-2.0
+// Trunk: all weights of a range of layers but the routed experts, with the embedding, final norm and head.
+// Held by a Decoder. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

@@ -12,10 +12,10 @@ namespace consort::model {
 struct AttentionWeights {
   std::optional<OwnedWeight> q_a;  // absent where q_lora_rank is null
   std::vector<float> q_a_norm;
-  OwnedWeight q;                   // q_b_proj or q_proj: [heads * qk_head_dim, q_lora_rank or hidden]
-  OwnedWeight kv_a;                // [kv_lora_rank + qk_rope_head_dim, hidden]
+  OwnedWeight q;     // q_b_proj or q_proj: [heads * qk_head_dim, q_lora_rank or hidden]
+  OwnedWeight kv_a;  // [kv_lora_rank + qk_rope_head_dim, hidden]
   std::vector<float> kv_a_norm;
-  OwnedWeight o;                   // [hidden, heads * v_head_dim]
+  OwnedWeight o;  // [hidden, heads * v_head_dim]
   // kv_b_proj, taken apart by head. The key half is stored transposed, in the checkpoint's dtype.
   OwnedWeight kv_b_memory_key, kv_b_memory_value;
   std::vector<kernels::WeightMatrix> key_transposed;  // per head [kv_lora_rank, qk_nope_head_dim]

@@ -27,12 +27,14 @@ Rectangle scale_blocks(Rectangle cut) {
 }
 
 // Reads a rectangle row by row, or at once where its rows lie together.
-Status read_rectangle(const Checkpoint& checkpoint, const std::string& name, const TensorEntry& entry, Rectangle cut,
-                      std::span<std::byte> out) {
+Status read_rectangle(const Checkpoint& checkpoint, const std::string& name, const TensorEntry& entry,
+                      Rectangle cut, std::span<std::byte> out) {
   const Rectangle all = whole(entry);
   const std::int64_t width = runtime::dtype_bytes(entry.dtype);
-  CONSORT_CHECK(cut.first_row >= 0 && cut.rows >= 0 && cut.first_row + cut.rows <= all.rows, name, cut.first_row, cut.rows);
-  CONSORT_CHECK(cut.first_col >= 0 && cut.cols >= 0 && cut.first_col + cut.cols <= all.cols, name, cut.first_col, cut.cols);
+  CONSORT_CHECK(cut.first_row >= 0 && cut.rows >= 0 && cut.first_row + cut.rows <= all.rows, name,
+                cut.first_row, cut.rows);
+  CONSORT_CHECK(cut.first_col >= 0 && cut.cols >= 0 && cut.first_col + cut.cols <= all.cols, name,
+                cut.first_col, cut.cols);
   const auto offset = [&](std::int64_t row) {
     return static_cast<std::uint64_t>((row * all.cols + cut.first_col) * width);
   };
@@ -59,7 +61,8 @@ Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string
   const TensorEntry* entry = checkpoint.find(name);
   CONSORT_CHECK(entry != nullptr, name);
   OwnedWeight weight;
-  weight.memory = WeightMemory(static_cast<std::uint64_t>(cut.rows * cut.cols * runtime::dtype_bytes(entry->dtype)));
+  weight.memory =
+      WeightMemory(static_cast<std::uint64_t>(cut.rows * cut.cols * runtime::dtype_bytes(entry->dtype)));
   CONSORT_RETURN_IF_ERROR(read_rectangle(checkpoint, name, *entry, cut, weight.memory.bytes()));
   kernels::WeightMatrix& m = weight.matrix;
   m.data = weight.memory.bytes().data();
@@ -69,8 +72,8 @@ Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string
   m.row_stride = cut.cols;
   if (entry->dtype != Dtype::kF8E4m3) return weight;
 
-  // Only the touched blocks are held, so positions are counted from the first of them; the scale of an element stays
-  // the one of its absolute row and column.
+  // Only the touched blocks are held, so positions are counted from the first of them; the scale of an
+  // element stays the one of its absolute row and column.
   const std::string scale_name = name + "_scale_inv";
   const Rectangle blocks = scale_blocks(cut);
   weight.scale.resize(static_cast<std::size_t>(blocks.rows * blocks.cols));

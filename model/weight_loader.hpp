@@ -1,5 +1,5 @@
-// Loads weights, or rectangles cut out of them, from a checkpoint in their stored dtype, reading only their own bytes.
-// SPDX-License-Identifier: Apache-2.0
+// Loads weights, or rectangles cut out of them, from a checkpoint in their stored dtype, reading only their
+// own bytes. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,8 @@ struct Rectangle {
 };
 
 // Rectangles outside the tensor are bugs: the checkpoint's shapes were checked when it was opened.
-runtime::Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string& name, Rectangle cut);
+runtime::Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string& name,
+                                          Rectangle cut);
 runtime::Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string& name);
 // A norm or a bias, expanded to F32.
 runtime::Outcome<std::vector<float>> load_vector(const Checkpoint& checkpoint, const std::string& name);
@@ -57,7 +58,8 @@ struct FfnWeights {
   std::uint64_t bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };
 // `prefix` ends before "gate_proj".
-runtime::Outcome<FfnWeights> load_ffn(const Checkpoint& checkpoint, const std::string& prefix, ColumnRange columns);
+runtime::Outcome<FfnWeights> load_ffn(const Checkpoint& checkpoint, const std::string& prefix,
+                                      ColumnRange columns);
 
 // Bytes that load_weight reads for a rectangle, scales included.
 std::uint64_t stored_bytes(const Checkpoint& checkpoint, const std::string& name, Rectangle cut);

@@ -128,6 +128,8 @@ class EventLoop final : public Timers {
   void receive_remote(const FrameHeader& header, WireMessage message);
   // Completes what is outstanding at a peer with kPeerDown (or why.kind) and fires monitors.
   void peer_down(NodeId peer, Error why);
+  // The wire broke, and the peer may live: completes what is outstanding there, as peer_down() does, but no monitor fires.
+  void asks_lost(NodeId peer, Error why);
 
   void monitor(ActorId watcher, ActorRef target, Callback<void(Down)> callback);
   TimerId actor_timer(ActorId actor, Duration delay, Callback<void()> callback);

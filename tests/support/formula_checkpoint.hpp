@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,13 +19,15 @@
 
 namespace consort::tests {
 
-// Tensors are numbered t = 0, 1, ... in the order of formula_tensors(). With s = ((t + 1 + 1000 seed) * 1000003) mod 2^32,
-// each element in row-major order takes s = (s * 1664525 + 1013904223) mod 2^32 and u = s / 2^32 - 0.5. A linear weight
-// or embedding is linear_gain * u, the gate gate_gain * u, a norm 1 + 0.2 u, a bias bias_gain * u. BF16 cuts the F32
-// value off; F16 takes (s >> 22) - 512 over 4096 instead; FP8 takes the byte s >> 24, its lowest bit flipped where that
-// would be NaN, and scales (1.5 + u) / 1024 from tensor number t + 100000.
+// Tensors are numbered t = 0, 1, ... in the order of formula_tensors(). With s = ((t + 1 + 1000 seed) *
+// 1000003) mod 2^32, each element in row-major order takes s = (s * 1664525 + 1013904223) mod 2^32 and u = s
+// / 2^32 - 0.5. A linear weight or embedding is linear_gain * u, the gate gate_gain * u, a norm 1 + 0.2 u, a
+// bias bias_gain * u. BF16 cuts the F32 value off; F16 takes (s >> 22) - 512 over 4096 instead; FP8 takes the
+// byte s >> 24, its lowest bit flipped where that would be NaN, and scales (1.5 + u) / 1024 from tensor
+// number t + 100000.
 struct FormulaOptions {
-  runtime::Dtype dtype = runtime::Dtype::kF32;  // of linear weights; norms are F32 or BF16, the gate's bias is F32
+  runtime::Dtype dtype =
+      runtime::Dtype::kF32;  // of linear weights; norms are F32 or BF16, the gate's bias is F32
   std::uint32_t seed = 0;
   double linear_gain = 0.3;
   double gate_gain = 0.5;
@@ -58,11 +61,15 @@ inline std::vector<FormulaTensor> formula_tensors(const model::ModelConfig& c) {
     } else {
       all.push_back({Kind::kProjection, attention + "q_proj.weight", {q_rows, c.hidden_size}});
     }
-    all.push_back({Kind::kProjection, attention + "kv_a_proj_with_mqa.weight", {c.latent_width(), c.hidden_size}});
+    all.push_back(
+        {Kind::kProjection, attention + "kv_a_proj_with_mqa.weight", {c.latent_width(), c.hidden_size}});
     all.push_back({Kind::kNorm, attention + "kv_a_layernorm.weight", {c.kv_lora_rank}});
-    all.push_back({Kind::kProjection, attention + "kv_b_proj.weight",
+    all.push_back({Kind::kProjection,
+                   attention + "kv_b_proj.weight",
                    {c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim), c.kv_lora_rank}});
-    all.push_back({Kind::kProjection, attention + "o_proj.weight", {c.hidden_size, c.num_attention_heads * c.v_head_dim}});
+    all.push_back({Kind::kProjection,
+                   attention + "o_proj.weight",
+                   {c.hidden_size, c.num_attention_heads * c.v_head_dim}});
     all.push_back({Kind::kNorm, layer + "post_attention_layernorm.weight", {c.hidden_size}});
     if (c.is_dense(i)) {
       ffn(layer + "mlp.", c.intermediate_size);
@@ -73,7 +80,8 @@ inline std::vector<FormulaTensor> formula_tensors(const model::ModelConfig& c) {
       all.push_back({Kind::kBias, layer + "mlp.gate.e_score_correction_bias", {c.n_routed_experts}});
     for (std::int64_t e = 0; e < c.n_routed_experts; ++e)
       ffn(layer + "mlp.experts." + std::to_string(e) + ".", c.moe_intermediate_size);
-    if (c.n_shared_experts > 0) ffn(layer + "mlp.shared_experts.", c.moe_intermediate_size * c.n_shared_experts);
+    if (c.n_shared_experts > 0)
+      ffn(layer + "mlp.shared_experts.", c.moe_intermediate_size * c.n_shared_experts);
   }
   all.push_back({Kind::kNorm, "model.norm.weight", {c.hidden_size}});
   all.push_back({Kind::kLinear, "lm_head.weight", {c.vocab_size, c.hidden_size}});
@@ -119,7 +127,8 @@ inline std::uint16_t f16_of_4096ths(int k) {
 
 }  // namespace formula_detail
 
-inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c, const FormulaOptions& options) {
+inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c,
+                                                  const FormulaOptions& options) {
   using Kind = FormulaTensor::Kind;
   using runtime::Dtype;
   std::vector<WrittenTensor> out;
@@ -127,10 +136,12 @@ inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c, c
   for (const FormulaTensor& tensor : formula_tensors(c)) {
     std::int64_t size = 1;
     for (const std::int64_t d : tensor.shape) size *= d;
-    const bool weak = tensor.kind == Kind::kBias || (tensor.kind == Kind::kNorm && options.dtype != Dtype::kBf16);
+    const bool weak =
+        tensor.kind == Kind::kBias || (tensor.kind == Kind::kNorm && options.dtype != Dtype::kBf16);
     Dtype dtype = weak ? Dtype::kF32 : options.dtype;
     if (dtype == Dtype::kF8E4m3 && tensor.kind != Kind::kProjection) dtype = Dtype::kF32;
-    if (dtype == Dtype::kF16 && (tensor.kind == Kind::kNorm || tensor.kind == Kind::kGate)) dtype = Dtype::kF32;
+    if (dtype == Dtype::kF16 && (tensor.kind == Kind::kNorm || tensor.kind == Kind::kGate))
+      dtype = Dtype::kF32;
     WrittenTensor written{tensor.name, dtype, tensor.shape, {}};
     written.bytes.reserve(static_cast<std::size_t>(size * runtime::dtype_bytes(dtype)));
     Formula formula(options.seed, t);
@@ -144,18 +155,22 @@ inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c, c
       const auto f32 = static_cast<float>(value);
       if (dtype == Dtype::kF32) formula_detail::put(written.bytes, f32);
       if (dtype == Dtype::kBf16)
-        formula_detail::put(written.bytes, static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(f32) >> 16));
+        formula_detail::put(written.bytes,
+                            static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(f32) >> 16));
       if (dtype == Dtype::kF16)
         formula_detail::put(written.bytes, formula_detail::f16_of_4096ths(static_cast<int>(s >> 22) - 512));
       if (dtype == Dtype::kF8E4m3) {
         const auto byte = static_cast<std::uint8_t>(s >> 24);
-        formula_detail::put(written.bytes, static_cast<std::uint8_t>((byte & 0x7F) == 0x7F ? byte ^ 1 : byte));
+        formula_detail::put(written.bytes,
+                            static_cast<std::uint8_t>((byte & 0x7F) == 0x7F ? byte ^ 1 : byte));
       }
     }
     out.push_back(std::move(written));
     if (dtype == Dtype::kF8E4m3) {
-      WrittenTensor scale{tensor.name + "_scale_inv", Dtype::kF32,
-                          {(tensor.shape[0] + 127) / 128, (tensor.shape[1] + 127) / 128}, {}};
+      WrittenTensor scale{tensor.name + "_scale_inv",
+                          Dtype::kF32,
+                          {(tensor.shape[0] + 127) / 128, (tensor.shape[1] + 127) / 128},
+                          {}};
       Formula scales(options.seed, t + 100000);
       for (std::int64_t i = 0; i < scale.shape[0] * scale.shape[1]; ++i)
         formula_detail::put(scale.bytes, static_cast<float>((1.5 + scales.next_u()) / 1024.0));
@@ -167,34 +182,84 @@ inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c, c
 }
 
 // Writes config.json and the tensors into `directory`, which is made.
-inline runtime::Status write_checkpoint(const std::filesystem::path& directory, const std::string& config_json,
+inline runtime::Status write_checkpoint(const std::filesystem::path& directory,
+                                        const std::string& config_json,
                                         const std::vector<WrittenTensor>& tensors, int shard_count = 1) {
   std::filesystem::create_directories(directory);
   std::ofstream(directory / "config.json") << config_json;
   std::string weight_map;
   for (int shard = 0; shard < shard_count; ++shard) {
-    const std::string file = shard_count == 1 ? "model.safetensors" : "model-" + std::to_string(shard) + ".safetensors";
+    const std::string file =
+        shard_count == 1 ? "model.safetensors" : "model-" + std::to_string(shard) + ".safetensors";
     std::vector<model::NamedTensor> named;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       if (static_cast<int>(i) % shard_count != shard) continue;
       const WrittenTensor& t = tensors[i];
       const std::byte* data = t.bytes.data();
-      named.push_back({t.name, t.shape.size() == 1 ? runtime::ConstTensorView(data, t.dtype, {t.shape[0]})
-                                                   : runtime::ConstTensorView(data, t.dtype, {t.shape[0], t.shape[1]})});
+      named.push_back({t.name, t.shape.size() == 1
+                                   ? runtime::ConstTensorView(data, t.dtype, {t.shape[0]})
+                                   : runtime::ConstTensorView(data, t.dtype, {t.shape[0], t.shape[1]})});
       weight_map += (weight_map.empty() ? "\"" : ", \"") + t.name + "\": \"" + file + "\"";
     }
     CONSORT_RETURN_IF_ERROR(model::write_safetensors(directory / file, named));
   }
   if (shard_count > 1)
-    std::ofstream(directory / "model.safetensors.index.json") << "{\"metadata\": {}, \"weight_map\": {" << weight_map << "}}";
+    std::ofstream(directory / "model.safetensors.index.json")
+        << "{\"metadata\": {}, \"weight_map\": {" << weight_map << "}}";
   return runtime::done();
 }
 
-inline runtime::Status write_formula_checkpoint(const std::filesystem::path& directory, const std::string& config_json,
+inline runtime::Status write_formula_checkpoint(const std::filesystem::path& directory,
+                                                const std::string& config_json,
                                                 const FormulaOptions& options = {}) {
   model::ModelConfig config;
   CONSORT_TRY(config, model::parse_config(config_json, "formula checkpoint"));
   return write_checkpoint(directory, config_json, formula_weights(config, options), options.shard_count);
+}
+
+// config.json of a small DeepSeek-V3 with everything in it; `changes` replace values (JSON text), "" takes a
+// key away.
+inline std::string small_config(const std::map<std::string, std::string>& changes = {}) {
+  std::map<std::string, std::string> values{
+      {"model_type", "\"deepseek_v3\""},
+      {"vocab_size", "96"},
+      {"hidden_size", "64"},
+      {"intermediate_size", "80"},
+      {"moe_intermediate_size", "48"},
+      {"num_hidden_layers", "3"},
+      {"num_attention_heads", "4"},
+      {"num_key_value_heads", "4"},
+      {"q_lora_rank", "24"},
+      {"kv_lora_rank", "32"},
+      {"qk_nope_head_dim", "12"},
+      {"qk_rope_head_dim", "8"},
+      {"v_head_dim", "20"},
+      {"n_routed_experts", "16"},
+      {"n_group", "4"},
+      {"topk_group", "2"},
+      {"num_experts_per_tok", "4"},
+      {"n_shared_experts", "1"},
+      {"first_k_dense_replace", "1"},
+      {"routed_scaling_factor", "2.5"},
+      {"norm_topk_prob", "true"},
+      {"scoring_func", "\"sigmoid\""},
+      {"topk_method", "\"noaux_tc\""},
+      {"hidden_act", "\"silu\""},
+      {"max_position_embeddings", "2560"},
+      {"rope_theta", "10000.0"},
+      {"rms_norm_eps", "1e-06"},
+      {"tie_word_embeddings", "false"},
+      {"attention_bias", "false"},
+      {"bos_token_id", "0"},
+      {"eos_token_id", "1"},
+      {"rope_scaling",
+       "{\"type\": \"yarn\", \"factor\": 40, \"original_max_position_embeddings\": 64, \"beta_fast\": 32, "
+       "\"beta_slow\": 1, \"mscale\": 1.0, \"mscale_all_dim\": 1.0}"}};
+  for (const auto& [key, value] : changes) values[key] = value;
+  std::string text;
+  for (const auto& [key, value] : values)
+    if (!value.empty()) text += (text.empty() ? "{\"" : ", \"") + key + "\": " + value;
+  return text + "}";
 }
 
 // A directory that is removed when the test ends.
