@@ -34,7 +34,8 @@ inline constexpr std::array<std::uint32_t, runtime::kMessageClassCount> kWindowS
 
 // Own kinds, in the runtime's range: tells between post offices, never seen by actors, never in need of credit.
 inline constexpr runtime::MessageKind kCreditKind = 0x0010;       // only its header matters: slots of its class
-inline constexpr runtime::MessageKind kCreditResetKind = 0x0011;  // the sender saw the wire break: count from new
+inline constexpr runtime::MessageKind kCreditResetKind = 0x0011;  // a wire of the sender broke and is up again
+inline constexpr runtime::MessageKind kIncarnationOverKind = 0x0012;  // to a life that is over and does not know it
 
 struct PostCounters {
   std::uint64_t sent = 0;
@@ -48,6 +49,7 @@ struct PostCounters {
   std::uint64_t malformed = 0;
   std::uint64_t credit_frames = 0;
   std::uint64_t credit_resets = 0;
+  std::uint64_t wires_lost = 0;
   std::vector<std::pair<std::string, std::uint64_t>> named() const;
 };
 
@@ -60,7 +62,8 @@ class PostOffice final : public runtime::RemoteDelivery {
   PostOffice& operator=(const PostOffice&) = delete;
 
   // --- out ---------------------------------------------------------------------------------------------------
-  // Data link where connected there, else control link. An ask that is refused completes with the error at once.
+  // Between workers over the data link, else over the control link. An ask that is refused completes with the error at
+  // once. A control connection that is gone is made again to the address that is known.
   runtime::Status deliver(runtime::Outgoing outgoing) override;
   runtime::Status connect(Plane plane, runtime::NodeId peer, runtime::Incarnation incarnation,
                           const runtime::LinkAddress& address, const runtime::LinkToken& token = {});
@@ -80,6 +83,9 @@ class PostOffice final : public runtime::RemoteDelivery {
   using PeerHint = std::function<void(runtime::NodeId, Plane, runtime::PeerChange, std::string_view why)>;
   void on_peer_hint(PeerHint hint);
 
+  // Another node says that this node's own incarnation is over: the process must end.
+  void on_own_end(std::function<void(std::string_view why)> callback);
+
   // --- what the checkers read ------------------------------------------------------------------------------------
   const PostCounters& counters() const;
   // Slots that may still be sent to the peer; kWindowSlots at rest.
@@ -87,6 +93,9 @@ class PostOffice final : public runtime::RemoteDelivery {
   // Slots of the peer that this side holds or has not given back yet; 0 at rest.
   std::uint32_t held(runtime::NodeId peer, runtime::MessageClass message_class) const;
   std::vector<runtime::NodeId> peers() const;
+  // Slots of all living peers that are not where they belong, either way; 0 at rest. Class system is never at rest
+  // while nodes beat.
+  std::uint64_t slots_out(runtime::MessageClass message_class) const;
 
  private:
   struct State;

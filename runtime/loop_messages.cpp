@@ -164,6 +164,11 @@ void EventLoop::State::answer(const ReplyRoute& route, Outcome<AnyMessage> outco
   if (!sent.ok()) loop.note_dead_letter({sent.error().kind, letter.kind, letter.source, letter.target});
 }
 
+void EventLoop::asks_lost(NodeId peer, Error why) {
+  state_->read_clock();
+  for (const auto slot : state_->asks.at_node(peer)) state_->complete(slot, why);
+}
+
 void EventLoop::receive_remote(const FrameHeader& header, WireMessage message) {
   State& state = *state_;
   state.read_clock();
@@ -184,6 +189,9 @@ void EventLoop::receive_remote(const FrameHeader& header, WireMessage message) {
     case FrameType::kTell:
     case FrameType::kAsk:
       break;
+  }
+  if (header.kind == kRuntimeKind && header.type == FrameType::kTell) {
+    return state.receive_watch(header, message.metadata);
   }
   const bool is_ask = header.type == FrameType::kAsk;
   const Instant due =

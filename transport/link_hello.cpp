@@ -31,6 +31,7 @@ std::string_view name(VerdictCode code) {
     case VerdictCode::kWrongNode: return "the address belongs to another node";
     case VerdictCode::kFull: return "its table of peers is full";
     case VerdictCode::kClosed: return "it closed the connection";
+    case VerdictCode::kUnauthorised: return "the key does not belong to this node id";
   }
   return "unknown";
 }
@@ -95,7 +96,7 @@ runtime::Outcome<Verdict> decode_verdict(std::span<const std::byte> bytes) {
   Verdict verdict;
   verdict.lane = get<std::uint8_t>(bytes, 6);
   const auto code = get<std::uint8_t>(bytes, 7);
-  if (verdict.lane >= kLaneCount || code > static_cast<std::uint8_t>(VerdictCode::kClosed)) {
+  if (verdict.lane >= kLaneCount || code > static_cast<std::uint8_t>(VerdictCode::kUnauthorised)) {
     return failure(ErrorKind::kMalformed, "a verdict with an unknown lane or code");
   }
   verdict.code = static_cast<VerdictCode>(code);

@@ -35,6 +35,7 @@ enum class VerdictCode : std::uint8_t {
   kWrongNode = 3,
   kFull = 4,
   kClosed = 5,  // said by a side that leaves: your connection is no longer heard
+  kUnauthorised = 6,
 };
 std::string_view name(VerdictCode code);
 

@@ -159,6 +159,7 @@ struct LoopbackLink::State {
     Incarnation incarnation;
     std::uint64_t number = 0;
     std::shared_ptr<Inbox> inbox;
+    LinkToken token{};
     bool up = false;
   };
   struct Greeted {
@@ -183,6 +184,7 @@ struct LoopbackLink::State {
   void on(Verdict verdict);
   void on(Parcel parcel);
   void on(Farewell farewell);
+  void greet(NodeId peer, const Connection& connection);
   void drop(NodeId peer);
   void answer(const runtime::FrameHeader& header, NodeId from, const runtime::Error& error);
 };
@@ -220,7 +222,7 @@ void LoopbackLink::State::on(Verdict verdict) {
   if (it == connections.end()) return;
   const NodeId peer = it->first;
   if (verdict.code == VerdictCode::kAccepted) {
-    it->second.up = true;
+    if (std::exchange(it->second.up, true)) return;  // greeted again under a new incarnation
     return sink->on_peer(peer, PeerChange::kConnected, "");
   }
   connections.erase(it);
@@ -246,6 +248,19 @@ void LoopbackLink::State::on(Parcel parcel) {
 }
 
 void LoopbackLink::State::on(Farewell farewell) { greeted.erase(farewell.connection); }
+
+void LoopbackLink::State::greet(NodeId peer, const Connection& connection) {
+  Hello hello;
+  hello.source_node = node;
+  hello.source_incarnation = incarnation;
+  hello.connection = connection.number;
+  hello.token = connection.token;
+  hello.target_node = peer;
+  const auto bytes = encode_hello(hello);
+  Greeting greeting{{bytes.begin(), bytes.end()}, inbox};
+  if (std::vector<std::byte> none; options.tamper) options.tamper(greeting.bytes, none);
+  connection.inbox->put(std::move(greeting));
+}
 
 // Both directions end: the peer hears no more from us, and learns that we do not hear it.
 void LoopbackLink::State::drop(NodeId peer) {
@@ -299,6 +314,7 @@ LoopbackLink::~LoopbackLink() {
 void LoopbackLink::set_incarnation(Incarnation incarnation) {
   state_->incarnation = incarnation;
   state_->intake.set_identity(state_->node, incarnation);
+  for (const auto& [peer, connection] : state_->connections) state_->greet(peer, connection);
 }
 
 const LinkCounters& LoopbackLink::counters() const { return state_->intake.counters(); }
@@ -319,21 +335,15 @@ Status LoopbackLink::connect(NodeId peer, Incarnation incarnation, const LinkAdd
   const auto it = state_->connections.find(peer);
   if (it != state_->connections.end() && it->second.incarnation == incarnation) return runtime::done();
   state_->drop(peer);
+  // Incarnations only grow: what is left of an earlier life of the peer is no longer heard.
+  std::erase_if(state_->greeted, [&](const auto& entry) { return entry.second.node == peer && entry.second.incarnation < incarnation; });
   auto inbox = state_->mesh->find(get<std::uint64_t>(address.bytes, 0));
   if (inbox == nullptr) {
     return failure(ErrorKind::kPeerDown, "no link of this process has the address of node " + std::to_string(peer.value));
   }
-  Hello hello;
-  hello.source_node = state_->node;
-  hello.source_incarnation = state_->incarnation;
-  hello.connection = fresh_connection();
-  hello.token = token;
-  hello.target_node = peer;
-  const auto bytes = encode_hello(hello);
-  Greeting greeting{{bytes.begin(), bytes.end()}, state_->inbox};
-  if (std::vector<std::byte> none; state_->options.tamper) state_->options.tamper(greeting.bytes, none);
-  inbox->put(std::move(greeting));
-  state_->connections[peer] = {incarnation, hello.connection, std::move(inbox), false};
+  auto& connection = state_->connections[peer];
+  connection = {incarnation, fresh_connection(), std::move(inbox), token, false};
+  state_->greet(peer, connection);
   return runtime::done();
 }
 

@@ -33,7 +33,7 @@ class LoopbackLink final : public runtime::Link, public runtime::EventSource {
                LoopbackOptions options = {});
   ~LoopbackLink() override;  // its peers are told kLost
 
-  void set_incarnation(runtime::Incarnation incarnation);
+  void set_incarnation(runtime::Incarnation incarnation);  // at join; peers are greeted again under it
   const LinkCounters& counters() const;
 
   void attach(runtime::LinkSink& sink) override;

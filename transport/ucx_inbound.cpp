@@ -39,15 +39,16 @@ void UcxLink::Worker::on_hello(std::span<const std::byte> bytes, ucp_ep_h reply)
   if (hello->target_node != node_) return refuse(FrameFault::kWrongHello, VerdictCode::kWrongNode);
   if (!same_token(hello->token, token)) return refuse(FrameFault::kWrongToken, VerdictCode::kWrongToken);
   if (greeted_.size() >= kMaxGreeted && !greeted_.contains(reply)) return refuse(FrameFault::kWrongHello, VerdictCode::kFull);
-  auto greeted = std::make_shared<Greeted>();
+  auto& greeted = greeted_[reply];
+  if (greeted == nullptr || greeted->number != hello->connection) {
+    if (greeted != nullptr) greeted->open = false;  // the address of an endpoint that is no more
+    greeted = std::make_shared<Greeted>();
+    greeted->incarnation = hello->source_incarnation;
+  }
   greeted->node = hello->source_node;
-  greeted->incarnation = hello->source_incarnation;
+  greeted->earlier = std::exchange(greeted->incarnation, hello->source_incarnation);
   greeted->number = hello->connection;
   greeted->lane = hello->lane;
-  if (auto& entry = greeted_[reply]; true) {
-    if (entry != nullptr) entry->open = false;  // the address of an endpoint that is no more
-    entry = std::move(greeted);
-  }
   say(reply, {VerdictCode::kAccepted, hello->lane, hello->connection, node_});
 }
 
@@ -104,7 +105,8 @@ void UcxLink::Worker::handle(Arrival arrival) {
   }
   auto head = intake.open_head(arrival.head);
   if (!head.ok()) return refuse_descriptor();
-  if (head->header.source_node != from.node || head->header.source_incarnation != from.incarnation) {
+  const auto said = head->header.source_incarnation;
+  if (head->header.source_node != from.node || (said != from.incarnation && said != from.earlier)) {
     intake.count(FrameFault::kWrongSource);
     return refuse_descriptor();
   }

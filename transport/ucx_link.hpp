@@ -39,7 +39,7 @@ class UcxLink final : public runtime::Link, public runtime::EventSource {
                                                          UcxOptions options = {});
   ~UcxLink() override;  // says goodbye to its peers
 
-  void set_incarnation(runtime::Incarnation incarnation);  // at join, before the first connect
+  void set_incarnation(runtime::Incarnation incarnation);  // at join; peers are greeted again under it
   const std::string& settings() const;                     // the settings in force, one a line
   // Which wires carry the lane of system and decode to a peer: "sysv", "tcp", ... Empty while not connected.
   std::vector<std::string> transports(runtime::NodeId peer) const;

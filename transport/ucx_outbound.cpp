@@ -47,6 +47,7 @@ Status UcxLink::Worker::connect(NodeId peer, runtime::Incarnation incarnation, c
   connection->peer = peer;
   connection->incarnation = incarnation;
   connection->number = fresh_connection();
+  connection->token = peer_token;
   connection->same_host = get<std::uint64_t>(bytes, 0) == host_;
   for (std::size_t lane = 0; lane < kUcxLanes; ++lane) {
     if (auto opened = open_lane(*connection, lane, bytes.data() + 12); !opened.ok()) {
@@ -55,7 +56,7 @@ Status UcxLink::Worker::connect(NodeId peer, runtime::Incarnation incarnation, c
     }
   }
   connections_[peer] = connection;
-  greet(connection, peer_token);
+  greet(connection);
   return runtime::done();
 }
 
@@ -80,14 +81,14 @@ Status UcxLink::Worker::open_lane(Connection& connection, std::size_t index, con
                                            ucs_status_string(status));
 }
 
-void UcxLink::Worker::greet(const std::shared_ptr<Connection>& connection, const runtime::LinkToken& peer_token) {
+void UcxLink::Worker::greet(const std::shared_ptr<Connection>& connection) {
   for (const Lane& lane : connection->lanes) {
     Hello hello;
     hello.lane = lane.index;
     hello.source_node = node_;
     hello.source_incarnation = incarnation_;
     hello.connection = connection->number;
-    hello.token = peer_token;
+    hello.token = connection->token;
     hello.target_node = connection->peer;
     const auto bytes = encode_hello(hello);
     auto outbound = std::make_unique<Outbound>();

@@ -64,7 +64,7 @@ class UcxLink::Worker final : public std::enable_shared_from_this<UcxLink::Worke
 
   // --- out (ucx_outbound.cpp) --------------------------------------------------------------------------------
   runtime::Status open_lane(Connection& connection, std::size_t lane, const void* worker_address);
-  void greet(const std::shared_ptr<Connection>& connection, const runtime::LinkToken& peer_token);
+  void greet(const std::shared_ptr<Connection>& connection);
   void post(Outbound* outbound);
   void completed(Outbound* outbound, ucs_status_t status);
   void say(ucp_ep_h endpoint, const Verdict& verdict);
@@ -126,6 +126,7 @@ struct UcxLink::Worker::Connection : std::enable_shared_from_this<Connection> {
   runtime::NodeId peer;
   runtime::Incarnation incarnation;
   std::uint64_t number = 0;
+  runtime::LinkToken token{};
   bool same_host = false;
   bool up = false;
   bool failed = false;
@@ -168,6 +169,7 @@ struct UcxLink::Worker::Inbound {
 struct UcxLink::Worker::Greeted {
   runtime::NodeId node;
   runtime::Incarnation incarnation;
+  runtime::Incarnation earlier;  // before it joined: what it said then may still be under way
   std::uint64_t number = 0;
   std::uint8_t lane = 0;
   bool open = true;

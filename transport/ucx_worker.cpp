@@ -55,6 +55,9 @@ UcxLink::Worker::~Worker() {
 void UcxLink::Worker::set_incarnation(runtime::Incarnation incarnation) {
   incarnation_ = incarnation;
   intake.set_identity(node_, incarnation);
+  for (const auto& [peer, connection] : connections_) {
+    if (!connection->failed) greet(connection);
+  }
 }
 
 Status UcxLink::Worker::start() {

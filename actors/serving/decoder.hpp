@@ -30,6 +30,7 @@ struct DecoderParts {
   std::shared_ptr<const model::Trunk> trunk;
   std::shared_ptr<model::KvPages> pages;
   runtime::BufferPool* buffers = nullptr;  // rows for the Router are taken from here
+  std::uint64_t trunk_bytes = 0;           // what one row through all layers reads: for simulated devices and traces
 };
 
 // Asks the Router of its own node (Role::kRouter, index 0). One step at a time; a further one is refused.
@@ -47,19 +48,19 @@ class Decoder final : public runtime::ActorOf<Decoder, DecoderProtocol> {
   struct MicroBatch;
   struct Running;
 
+  using RunningPtr = std::shared_ptr<Running>;  // shared with its work on the executor
   runtime::Status begin(Running& step);
-  void advance_ready();
-  void advance(MicroBatch& batch);
-  void on_advanced(MicroBatch& batch);
-  void ask_for_parts(MicroBatch& batch);
-  void on_parts(MicroBatch& batch, runtime::Outcome<RoutedOutputs> outcome);
-  void drop(std::uint64_t request, const std::string& why);
-  void finish();
+  void advance_ready(const RunningPtr& step);
+  void advance(const RunningPtr& step, std::size_t batch);
+  void while_away(const RunningPtr& step, std::size_t batch);
+  void ask_for_parts(const RunningPtr& step, std::size_t batch);
+  void on_parts(const RunningPtr& step, std::size_t batch, runtime::Outcome<RoutedOutputs> outcome);
+  void finish(const RunningPtr& step);
 
   DecoderParts parts_;
   const DecoderSettings settings_;
   std::uint64_t ledger_ = 0;
-  std::shared_ptr<Running> running_;
+  RunningPtr running_;
   std::map<std::uint64_t, std::shared_ptr<Capture>> captures_;
 };
 

@@ -14,7 +14,7 @@ namespace consort::actors {
 
 struct GenerationRequest {
   std::vector<std::uint32_t> prompt;
-  SamplingRecipe sampling;
+  model::SamplingParams sampling;
   std::uint32_t max_new_tokens = 256;
   std::vector<std::uint32_t> stop_ids;  // empty: only max_new_tokens ends it
   std::chrono::milliseconds deadline = std::chrono::seconds(60);
@@ -26,6 +26,7 @@ struct GeneratedToken {
   std::uint32_t id = 0;
   float logprob = 0;
   std::uint32_t logits_crc = 0;
+  std::vector<model::TokenLogprob> alternatives;
   bool operator==(const GeneratedToken&) const = default;
 };
 

@@ -93,17 +93,21 @@ Outcome<GenerationAccepted> Codec<GenerationAccepted>::decode(std::span<const st
 }
 
 Outcome<WireMessage> Codec<TokensGenerated>::encode(const TokensGenerated& message) {
-  CONSORT_CHECK(message.ids.size() == message.logprobs.size() && message.ids.size() == message.logits_crcs.size());
+  CONSORT_CHECK(message.ids.size() == message.logprobs.size() && message.ids.size() == message.logits_crcs.size() &&
+                message.alternatives.size() == message.ids.size() * message.alternative_count);
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::TokensGenerated>([&](auto to) {
     to.setStream(message.stream);
     to.setFirstIndex(message.first_index);
     to.setTokenCount(static_cast<std::uint32_t>(message.ids.size()));
+    to.setAlternativeCount(message.alternative_count);
   }));
   ArrayPacker arrays;
   arrays.add(message.ids);
   arrays.add(message.logprobs);
   arrays.add(message.logits_crcs);
+  for (const model::TokenLogprob& other : message.alternatives) arrays.add(std::span(&other.token, 1));
+  for (const model::TokenLogprob& other : message.alternatives) arrays.add(std::span(&other.logprob, 1));
   out.payload = arrays.buffer();
   return out;
 }
@@ -116,10 +120,19 @@ Outcome<TokensGenerated> Codec<TokensGenerated>::decode(std::span<const std::byt
         message.first_index = from.getFirstIndex();
         const std::uint32_t count = from.getTokenCount();
         ArrayUnpacker arrays(payload.bytes());
-        if (count == 0 || count > kMaxTokensAtOnce || !arrays.take(message.ids, count) ||
-            !arrays.take(message.logprobs, count) || !arrays.take(message.logits_crcs, count) || !arrays.done()) {
-          return malformed("the payload does not fit its count");
+        message.alternative_count = from.getAlternativeCount();
+        if (count == 0 || count > kMaxTokensAtOnce || message.alternative_count > model::kMaxTopLogprobs) {
+          return malformed("counts out of range");
         }
+        const std::size_t others = std::size_t{count} * message.alternative_count;
+        std::vector<std::int32_t> other_ids;
+        std::vector<float> other_logprobs;
+        if (!arrays.take(message.ids, count) || !arrays.take(message.logprobs, count) ||
+            !arrays.take(message.logits_crcs, count) || !arrays.take(other_ids, others) ||
+            !arrays.take(other_logprobs, others) || !arrays.done()) {
+          return malformed("the payload does not fit its counts");
+        }
+        for (std::size_t i = 0; i < others; ++i) message.alternatives.push_back({other_ids[i], other_logprobs[i]});
         return message;
       });
 }

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "actors/serving/sampling_recipe.hpp"
 #include "cluster/node_events.hpp"
+#include "model/sampler.hpp"
 #include "runtime/actor.hpp"
 #include "runtime/message.hpp"
 
@@ -32,7 +32,7 @@ struct GenerateTokens {
   using Reply = GenerationAccepted;
   std::uint64_t stream = 0;  // chosen by the client, once
   std::vector<std::uint32_t> prompt;
-  SamplingRecipe sampling;
+  model::SamplingParams sampling;
   std::uint32_t max_new_tokens = 0;
   std::vector<std::uint32_t> stop_ids;  // end of sequence and the like; empty ignores it
   std::uint32_t deadline_ms = 60'000;   // from arrival to the end, in words if it must be
@@ -46,6 +46,8 @@ struct TokensGenerated {
   std::vector<std::uint32_t> ids;
   std::vector<float> logprobs;
   std::vector<std::uint32_t> logits_crcs;  // CRC32C of the F32 logits that each id was sampled from
+  std::uint32_t alternative_count = 0;     // sampling.top_logprobs
+  std::vector<model::TokenLogprob> alternatives;  // [ids, alternative_count], most probable first
 };
 struct GrantTokens {
   static constexpr runtime::MessageKind kKind = 0x0233;

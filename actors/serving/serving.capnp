@@ -8,8 +8,9 @@ struct Sampling {
   temperature @0 :Float32;
   topP @1 :Float32;
   minP @2 :Float32;
-  topK @3 :UInt32;
+  topK @3 :Int32;
   seed @4 :UInt64;
+  topLogprobs @5 :Int32;
 }
 
 # --- Batcher and Decoder -------------------------------------------------------------------------------------------
@@ -20,6 +21,10 @@ struct LedgerOpened $Wire.kind(0x0221) {
   pageCount @0 :UInt32;
   contextTokens @1 :UInt32;
   vocabulary @2 :UInt32;
+  hidden @3 :UInt32;
+  layers @4 :UInt32;
+  firstMoeLayer @5 :UInt32;
+  topK @6 :UInt32;
 }
 
 # payload: U32 pages of the first sequence, its tokens, then the next one's.
@@ -47,11 +52,17 @@ struct StepDone $Wire.kind(0x0223) {
     waiting @1 :Bool;
     reason @2 :Text;
     sampled @3 :List(Sampled);
+    failed @4 :Bool;
   }
   struct Sampled {
     token @0 :UInt32;
     logprob @1 :Float32;
     logitsCrc @2 :UInt32;
+    alternatives @3 :List(Alternative);
+  }
+  struct Alternative {
+    token @0 :UInt32;
+    logprob @1 :Float32;
   }
 }
 
@@ -70,11 +81,13 @@ struct GenerationAccepted $Wire.kind(0x0231) {
   stream @0 :UInt64;
   waitingBefore @1 :UInt32;
 }
-# payload: U32 ids, F32 logprobs, U32 logits CRCs, tokenCount of each.
+# payload: U32 ids, F32 logprobs, U32 logits CRCs, tokenCount of each; U32 ids and F32 logprobs of the alternatives,
+# tokenCount x alternativeCount of each.
 struct TokensGenerated $Wire.kind(0x0232) {
   stream @0 :UInt64;
   firstIndex @1 :UInt32;
   tokenCount @2 :UInt32;
+  alternativeCount @3 :UInt32;
 }
 struct GrantTokens $Wire.kind(0x0233) {
   stream @0 :UInt64;

@@ -44,6 +44,10 @@ Outcome<WireMessage> Codec<LedgerOpened>::encode(const LedgerOpened& message) {
     to.setPageCount(message.page_count);
     to.setContextTokens(message.context_tokens);
     to.setVocabulary(message.vocabulary);
+    to.setHidden(message.hidden);
+    to.setLayers(message.layers);
+    to.setFirstMoeLayer(message.first_moe_layer);
+    to.setTopK(message.top_k);
   }));
   return out;
 }
@@ -52,7 +56,8 @@ Outcome<LedgerOpened> Codec<LedgerOpened>::decode(std::span<const std::byte> met
   return read_metadata<LedgerOpened, actors::wire::LedgerOpened>(
       metadata, "LedgerOpened", [&](auto from) -> Outcome<LedgerOpened> {
         if (!payload.empty()) return bad("a payload where there is none");
-        return LedgerOpened{from.getPageCount(), from.getContextTokens(), from.getVocabulary()};
+        return LedgerOpened{from.getPageCount(), from.getContextTokens(), from.getVocabulary(), from.getHidden(),
+                            from.getLayers(),    from.getFirstMoeLayer(), from.getTopK()};
       });
 }
 
@@ -118,12 +123,19 @@ Outcome<WireMessage> Codec<StepDone>::encode(const StepDone& message) {
       const actors::SequenceDone& sequence = message.sequences[i];
       list[i].setRequest(sequence.request);
       list[i].setWaiting(sequence.waiting);
+      list[i].setFailed(sequence.failed);
       if (!sequence.reason.empty()) list[i].setReason(sequence.reason.substr(0, kMaxReasonBytes));
       auto sampled = list[i].initSampled(static_cast<unsigned>(sequence.sampled.size()));
       for (unsigned k = 0; k < sampled.size(); ++k) {
         sampled[k].setToken(sequence.sampled[k].token);
         sampled[k].setLogprob(sequence.sampled[k].logprob);
         sampled[k].setLogitsCrc(sequence.sampled[k].logits_crc);
+        const auto& from = sequence.sampled[k].alternatives;
+        auto alternatives = sampled[k].initAlternatives(static_cast<unsigned>(from.size()));
+        for (unsigned a = 0; a < alternatives.size(); ++a) {
+          alternatives[a].setToken(static_cast<std::uint32_t>(from[a].token));
+          alternatives[a].setLogprob(from[a].logprob);
+        }
       }
     }
     auto visited = to.initVisited(static_cast<unsigned>(message.visited.size()));
@@ -143,11 +155,20 @@ Outcome<StepDone> Codec<StepDone>::decode(std::span<const std::byte> metadata, B
       actors::SequenceDone& sequence = message.sequences.emplace_back();
       sequence.request = in.getRequest();
       sequence.waiting = in.getWaiting();
+      sequence.failed = in.getFailed();
       sequence.reason = actors::text_of(in.getReason());
       const auto sampled = in.getSampled();
       if (sampled.size() > actors::kMaxSampledRows) return bad("too many sampled rows");
       for (const auto token : sampled) {
-        sequence.sampled.push_back({token.getToken(), token.getLogprob(), token.getLogitsCrc()});
+        actors::StepToken& out = sequence.sampled.emplace_back();
+        out.token = token.getToken();
+        out.logprob = token.getLogprob();
+        out.logits_crc = token.getLogitsCrc();
+        const auto alternatives = token.getAlternatives();
+        if (alternatives.size() > model::kMaxTopLogprobs) return bad("too many alternatives");
+        for (const auto other : alternatives) {
+          out.alternatives.push_back({static_cast<std::int32_t>(other.getToken()), other.getLogprob()});
+        }
       }
     }
     const auto visited = from.getVisited();

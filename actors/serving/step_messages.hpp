@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "actors/serving/generation_messages.hpp"
-#include "actors/serving/sampling_recipe.hpp"
+#include "model/sampler.hpp"
 #include "runtime/actor.hpp"
 #include "runtime/message.hpp"
 
@@ -24,6 +24,10 @@ struct LedgerOpened {
   std::uint32_t page_count = 0;      // ids 0 .. page_count - 1
   std::uint32_t context_tokens = 0;  // the model's max_position_embeddings
   std::uint32_t vocabulary = 0;
+  std::uint32_t hidden = 0;
+  std::uint32_t layers = 0;
+  std::uint32_t first_moe_layer = 0;
+  std::uint32_t top_k = 0;
 };
 // From now on only steps under this ledger touch the Decoder's pages; what runs under an older one is given up.
 struct OpenLedger {
@@ -33,17 +37,19 @@ struct OpenLedger {
   std::uint64_t ledger = 0;
 };
 
-struct SampledToken {
+struct StepToken {
   std::uint32_t token = 0;
   float logprob = 0;
-  std::uint32_t logits_crc = 0;
-  bool operator==(const SampledToken&) const = default;
+  std::uint32_t logits_crc = 0;  // CRC32C of the row's F32 logits
+  std::vector<model::TokenLogprob> alternatives;
+  bool operator==(const StepToken&) const = default;
 };
 struct SequenceDone {
   std::uint64_t request = 0;
   bool waiting = false;  // rows lacked a part: nothing of this sequence counts, its KV is rewritten by the next try
-  std::string reason;    // of waiting
-  std::vector<SampledToken> sampled;
+  bool failed = false;   // this request cannot go on, whoever tries
+  std::string reason;    // of waiting or failed
+  std::vector<StepToken> sampled;
 };
 struct StepDone {
   static constexpr runtime::MessageKind kKind = 0x0223;
@@ -60,7 +66,7 @@ struct StepSequence {
   std::vector<std::uint32_t> pages;     // position p lies in pages[p / 64]
   std::vector<std::uint32_t> tokens;
   std::uint32_t first_sampled_row = 0;  // rows from here on are sampled; tokens.size(): none
-  SamplingRecipe sampling;
+  model::SamplingParams sampling;
   std::uint64_t capture = 0;            // not 0: keep logits, hidden rows and routes of every row under this name
 };
 struct RunStep {

@@ -41,6 +41,7 @@ using V4 = hn::Vec<D4>;
 
 // Sixteen lanes; vector v holds lanes v * kWidth and up.
 struct Lanes {
+  HWY_INLINE Lanes() {}  // written out: GCC compiles an implicit one without the target's attributes
   V v[kVectors];
 };
 

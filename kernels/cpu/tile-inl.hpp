@@ -1,4 +1,4 @@
-// The register tile under gemm and attention: R x C dot products in canonical lanes over one block of k.
+// Register tiles: R x C dot products in canonical lanes over one block of k, and the sums of their lanes.
 // SPDX-License-Identifier: Apache-2.0
 
 #if defined(CONSORT_KERNELS_CPU_TILE_INL) == defined(HWY_TARGET_TOGGLE)
@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/expand-inl.hpp"
 #include "kernels/cpu/lanes-inl.hpp"
+#include "runtime/check.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace consort::kernels {
@@ -87,7 +88,7 @@ HWY_INLINE void run_tile_rows(const Tile<Weight>& tile, std::size_t rows) {
     case 5: return run_tile<5, C>(tile);
     case 6: return run_tile<6, C>(tile);
 #endif
-    default: HWY_ABORT("a tile of %d rows", static_cast<int>(rows));
+    default: CONSORT_CHECK(false, rows);
   }
 }
 

@@ -16,7 +16,7 @@ constexpr NodeId kB{22};
 constexpr Incarnation kFirst{5};
 constexpr Incarnation kSecond{6};
 
-#define LINK_TEST(name) TEST_CASE_TEMPLATE(name, Rig, LoopbackRig, UcxMemoryRig, UcxTcpRig)
+#define LINK_TEST(name) TEST_CASE_TEMPLATE(name, Rig, LoopbackRig, UcxMemoryRig, UcxTcpRig, ZmqRig, ShapedRig)
 
 template <class Rig>
 struct Pair {
@@ -203,6 +203,23 @@ LINK_TEST("a new incarnation replaces the old one") {
   turn_for(all, std::chrono::milliseconds(100));
   CHECK(pair.a->sink.frames.size() == 1);
   CHECK(pair.a->sink.lost(kB) == 0);
+}
+
+LINK_TEST("a node that joins after it connected is heard under its incarnation") {
+  Rig rig;
+  auto a = rig.make(kA, Incarnation(0));
+  auto b = rig.make(kB, kFirst);
+  const Nodes both = {a.get(), b.get()};
+  REQUIRE(connect(*a, *b).ok());
+  REQUIRE(a->link->send(kB, make_frame(*a, *b, MessageClass::kSystem, 1)).ok());
+  REQUIRE(turn_until(both, [&] { return b->sink.frames.size() == 1; }));
+  a->set_incarnation(kSecond);
+  REQUIRE(a->link->send(kB, make_frame(*a, *b, MessageClass::kSystem, 2)).ok());
+  REQUIRE(turn_until(both, [&] { return b->sink.frames.size() == 2; }));
+  CHECK(b->sink.frames[1].frame.header.source_incarnation == kSecond);
+  CHECK(b->counters().fault_sum() == 0);
+  turn_for(both, std::chrono::milliseconds(20));
+  CHECK(a->sink.changes.size() == 1);
 }
 
 LINK_TEST("a wrong token is refused in words and nothing behind it is delivered") {

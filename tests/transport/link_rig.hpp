@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,7 +15,9 @@
 #include "runtime/env.hpp"
 #include "support/test.hpp"
 #include "transport/loopback_link.hpp"
+#include "transport/shaped_link.hpp"
 #include "transport/ucx_link.hpp"
+#include "transport/zmq_link.hpp"
 
 namespace consort::tests {
 
@@ -65,10 +68,12 @@ struct RigOptions {
 struct RigNode {
   NodeId node;
   Incarnation incarnation;
-  RecordingSink sink;  // before the link: links may call it to the last
+  RecordingSink sink;           // before the link: links may call it to the last
+  std::shared_ptr<void> inner;  // what the link stands on
   std::unique_ptr<runtime::Link> link;
   std::vector<runtime::EventSource*> sources;
   std::function<const transport::LinkCounters&()> counters;
+  std::function<void(Incarnation)> set_incarnation;
 
   bool poll() {
     bool did = false;
@@ -137,6 +142,10 @@ struct LoopbackRig {
     link->attach(node->sink);
     node->sources.push_back(link.get());
     node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->set_incarnation = [l = link.get(), n = node.get()](Incarnation joined) {
+      n->incarnation = joined;
+      l->set_incarnation(joined);
+    };
     node->link = std::move(link);
     return node;
   }
@@ -163,11 +172,108 @@ struct UcxRig {
     link->attach(node->sink);
     node->sources.push_back(link.get());
     node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->set_incarnation = [l = link.get(), n = node.get()](Incarnation joined) {
+      n->incarnation = joined;
+      l->set_incarnation(joined);
+    };
     node->link = std::move(link);
     return node;
   }
 };
 struct UcxMemoryRig : UcxRig<false> {};
 struct UcxTcpRig : UcxRig<true> {};
+
+// Timers and a clock for links that need them, turned as an event source.
+class TestTimers final : public runtime::Timers, public runtime::Clock, public runtime::EventSource {
+ public:
+  runtime::Instant now() const override {
+    return runtime::Instant(std::chrono::duration_cast<runtime::Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+  }
+  std::int64_t unix_ns() const override { return 0; }
+  runtime::TimerId at(runtime::Instant when, std::function<void()> callback) override {
+    due_.emplace(std::pair(when, ++last_), std::move(callback));
+    return last_;
+  }
+  void cancel(runtime::TimerId id) override {
+    std::erase_if(due_, [&](const auto& entry) { return entry.first.second == id; });
+  }
+  bool poll() override {
+    bool did = false;
+    while (!due_.empty() && due_.begin()->first.first <= now()) {
+      auto callback = std::move(due_.begin()->second);
+      due_.erase(due_.begin());
+      callback();
+      did = true;
+    }
+    return did;
+  }
+
+ private:
+  runtime::TimerId last_ = 0;
+  std::map<std::pair<runtime::Instant, runtime::TimerId>, std::function<void()>> due_;
+};
+
+struct ShapedRig {
+  transport::LinkShape shape{std::chrono::microseconds(300), 1'000'000'000};
+  LoopbackRig loopback;
+  std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, RigOptions options = {}) {
+    struct Inner {
+      TestTimers timers;
+      std::unique_ptr<runtime::Link> link;
+    };
+    auto node = loopback.make(id, incarnation, options);
+    auto inner = std::make_shared<Inner>();
+    inner->link = std::move(node->link);
+    auto link = std::make_unique<transport::ShapedLink>(*inner->link, inner->timers, inner->timers, shape,
+                                                        transport::ShapedLimits{options.queue_frames, options.queue_bytes});
+    link->attach(node->sink);
+    node->sources.push_back(&inner->timers);
+    node->link = std::move(link);
+    node->inner = inner;
+    return node;
+  }
+};
+
+// Nodes 11, 22 and 33 are on the allow-list; each has one key through all its lives.
+struct ZmqRig {
+  std::map<std::uint32_t, transport::CurveKeys> keys;
+  std::vector<transport::AllowedKey> allowed;
+  ZmqRig() {
+    for (const std::uint32_t id : {11u, 22u, 33u}) {
+      keys[id] = transport::make_curve_keys();
+      allowed.push_back({"node-" + std::to_string(id), transport::KeyRole::kNode, NodeId(id), keys[id].public_key});
+    }
+  }
+  std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, RigOptions options = {}) {
+    transport::ZmqOptions zmq;
+    zmq.bind = "tcp://127.0.0.1:0";
+    zmq.keys = keys.at(id.value);
+    zmq.allowed = allowed;
+    zmq.queue_frames = options.queue_frames;
+    zmq.queue_bytes = options.queue_bytes;
+    zmq.payload_crc = options.payload_crc;
+    zmq.tamper = options.tamper;
+    return make(id, incarnation, std::move(zmq));
+  }
+  static std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, transport::ZmqOptions options) {
+    auto opened = transport::ZmqLink::open(id, incarnation, std::move(options));
+    REQUIRE_MESSAGE(opened.ok(), opened.error().text);
+    return wrap(id, incarnation, std::move(opened).value());
+  }
+  static std::unique_ptr<RigNode> wrap(NodeId id, Incarnation incarnation, std::unique_ptr<transport::ZmqLink> link) {
+    auto node = std::make_unique<RigNode>();
+    node->node = id;
+    node->incarnation = incarnation;
+    link->attach(node->sink);
+    node->sources.push_back(link.get());
+    node->counters = [l = link.get()]() -> const transport::LinkCounters& { return l->counters(); };
+    node->set_incarnation = [l = link.get(), n = node.get()](Incarnation joined) {
+      n->incarnation = joined;
+      l->set_incarnation(joined);
+    };
+    node->link = std::move(link);
+    return node;
+  }
+};
 
 }  // namespace consort::tests
