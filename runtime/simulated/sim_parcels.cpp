@@ -33,12 +33,8 @@ Duration SimNetwork::flight_time(Wire wire, const Path& on) {
 
 bool SimNetwork::held_back(const Path& on) const { return on.blocked_until > world_.now(); }
 
-void SimNetwork::wait_for(Path& on, Happening what, std::uint32_t process, std::uint64_t item) {
-  if (on.blocked_until == Instant::max()) {
-    on.parked.push_back({world_.now(), 0, item, process, what});
-  } else {
-    world_.agenda_.add(on.blocked_until, what, process, item);
-  }
+void SimNetwork::park(Path& on, Happening what, std::uint32_t process, std::uint64_t item) {
+  on.parked.push_back({world_.now(), 0, item, process, what});
 }
 
 // --- out -----------------------------------------------------------------------------------------------------------
@@ -121,7 +117,7 @@ std::optional<SimEvent> SimNetwork::parcel_arrives(std::uint64_t item) {
   const auto lane_index = static_cast<std::size_t>(item % kMessageClassCount);
   Connection& connection = *connections_[number];
   if (held_back(*connection.path)) {
-    wait_for(*connection.path, Happening::kParcel, connection.to_process, item);
+    park(*connection.path, Happening::kParcel, connection.to_process, item);
     return std::nullopt;
   }
   Lane& lane = connection.lanes[lane_index];
@@ -165,7 +161,7 @@ void SimNetwork::answer_connection(SimLink& link, const Connection& asked) {
   const NodeId peer = asked.from;
   if (const auto it = link.connections_.find(peer); it != link.connections_.end()) {
     Connection& present = *connections_[it->second];
-    if (present.to_process == asked.from_process && !present.broken) return;
+    if (present.to_process == asked.from_process && !present.broken && !present.closed) return;
     if (present.to_process == kNobody) {  // ours was waiting for this peer to appear
       return reconnect(it->second);
     }
@@ -241,7 +237,7 @@ std::optional<SimEvent> SimNetwork::signal_arrives(std::uint64_t item) {
   const auto number = static_cast<std::uint32_t>(item >> kSignalBits);
   Connection& connection = *connections_[number];
   if (what != Signal::kLost && held_back(*connection.path_back)) {
-    wait_for(*connection.path_back, Happening::kSignal, connection.from_process, item);
+    park(*connection.path_back, Happening::kSignal, connection.from_process, item);
     return std::nullopt;
   }
   if (!connection.owned || (what == Signal::kAccepted && (connection.up || connection.broken))) return std::nullopt;
