@@ -81,6 +81,7 @@ void Prober::probe_rate() {
   const Instant sent = env().clock.now();
   LinkEcho echo;
   echo.payload = runtime::Buffer::allocate(kLargeEchoBytes);
+  std::ranges::fill(echo.payload.mutable_bytes(), std::byte{0});  // what lay there before must not travel
   ask(options_.peers[peer_index_], std::move(echo), kEchoDeadline, {runtime::MessageClass::kBulk, {}})
       .then([this, sent](Outcome<LinkEchoed> echoed) {
         if (!echoed.ok()) return next_peer();

@@ -1,6 +1,7 @@
 #include "runtime/pinning.hpp"
 
 #include <hwloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -30,7 +31,9 @@ Machine look() {
   const Topology& top = topology();
   if (!top.loaded) return machine;
   hwloc_obj_t root = hwloc_get_root_obj(top.handle);
-  machine.memory_bytes = root->total_memory;
+  // Memory that was added while the machine ran belongs to no NUMA node that hwloc sees; the kernel counts it.
+  machine.memory_bytes = std::max<std::uint64_t>(root->total_memory, static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                                                                         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
   hwloc_obj_t package = hwloc_get_obj_by_type(top.handle, HWLOC_OBJ_PACKAGE, 0);
   for (hwloc_obj_t from : {package, root}) {
     if (from == nullptr || !machine.processor.empty()) continue;
