@@ -16,7 +16,7 @@ constexpr NodeId kB{22};
 constexpr Incarnation kFirst{5};
 constexpr Incarnation kSecond{6};
 
-#define LINK_TEST(name) TEST_CASE_TEMPLATE(name, Rig, LoopbackRig, UcxMemoryRig, UcxTcpRig, ZmqRig)
+#define LINK_TEST(name) TEST_CASE_TEMPLATE(name, Rig, LoopbackRig, UcxMemoryRig, UcxTcpRig, ZmqRig, ShapedRig)
 
 template <class Rig>
 struct Pair {

@@ -15,6 +15,7 @@
 #include "runtime/env.hpp"
 #include "support/test.hpp"
 #include "transport/loopback_link.hpp"
+#include "transport/shaped_link.hpp"
 #include "transport/ucx_link.hpp"
 #include "transport/zmq_link.hpp"
 
@@ -67,7 +68,8 @@ struct RigOptions {
 struct RigNode {
   NodeId node;
   Incarnation incarnation;
-  RecordingSink sink;  // before the link: links may call it to the last
+  RecordingSink sink;           // before the link: links may call it to the last
+  std::shared_ptr<void> inner;  // what the link stands on
   std::unique_ptr<runtime::Link> link;
   std::vector<runtime::EventSource*> sources;
   std::function<const transport::LinkCounters&()> counters;
@@ -180,6 +182,57 @@ struct UcxRig {
 };
 struct UcxMemoryRig : UcxRig<false> {};
 struct UcxTcpRig : UcxRig<true> {};
+
+// Timers and a clock for links that need them, turned as an event source.
+class TestTimers final : public runtime::Timers, public runtime::Clock, public runtime::EventSource {
+ public:
+  runtime::Instant now() const override {
+    return runtime::Instant(std::chrono::duration_cast<runtime::Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+  }
+  std::int64_t unix_ns() const override { return 0; }
+  runtime::TimerId at(runtime::Instant when, std::function<void()> callback) override {
+    due_.emplace(std::pair(when, ++last_), std::move(callback));
+    return last_;
+  }
+  void cancel(runtime::TimerId id) override {
+    std::erase_if(due_, [&](const auto& entry) { return entry.first.second == id; });
+  }
+  bool poll() override {
+    bool did = false;
+    while (!due_.empty() && due_.begin()->first.first <= now()) {
+      auto callback = std::move(due_.begin()->second);
+      due_.erase(due_.begin());
+      callback();
+      did = true;
+    }
+    return did;
+  }
+
+ private:
+  runtime::TimerId last_ = 0;
+  std::map<std::pair<runtime::Instant, runtime::TimerId>, std::function<void()>> due_;
+};
+
+struct ShapedRig {
+  transport::LinkShape shape{std::chrono::microseconds(300), 1'000'000'000};
+  LoopbackRig loopback;
+  std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, RigOptions options = {}) {
+    struct Inner {
+      TestTimers timers;
+      std::unique_ptr<runtime::Link> link;
+    };
+    auto node = loopback.make(id, incarnation, options);
+    auto inner = std::make_shared<Inner>();
+    inner->link = std::move(node->link);
+    auto link = std::make_unique<transport::ShapedLink>(*inner->link, inner->timers, inner->timers, shape,
+                                                        transport::ShapedLimits{options.queue_frames, options.queue_bytes});
+    link->attach(node->sink);
+    node->sources.push_back(&inner->timers);
+    node->link = std::move(link);
+    node->inner = inner;
+    return node;
+  }
+};
 
 // Nodes 11, 22 and 33 are on the allow-list; each has one key through all its lives.
 struct ZmqRig {
