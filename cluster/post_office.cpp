@@ -445,6 +445,8 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       drop_held(node);
       loop.peer_down(node, lost);
       peers.erase(node);
+    } else if (is_client(loop.node())) {
+      loop.peer_down(node, lost);  // the node forgets a client with its wire: streams and monitors there are over
     } else if (plane == plane_to(node)) {
       loop.asks_lost(node, lost);
     }
