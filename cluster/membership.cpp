@@ -78,6 +78,7 @@ struct Membership::State {
   void start();
   void join();
   void joined(Incarnation life);
+  void tell_agent();
   void consider_probing();
   void report_profile(const NodeProfile& measured);
   void take_view(ClusterViewPtr next);
@@ -163,12 +164,17 @@ void Membership::State::joined(Incarnation life) {
     incarnation = life;
     if (options.agent.value != 0) {
       (void)post.connect(Plane::kControl, options.agent, {}, options.agent_address);
-      self.tell(RefTo<NodeAgentProtocol>{{options.agent, {}, actor_id(Role::kNodeAgent)}},
-                WorkerJoined{{}, options.node, incarnation});
+      tell_agent();
     }
     self.after(kProbeWithoutPeers, [this] { consider_probing(); });
   }
   report_parts();
+}
+
+void Membership::State::tell_agent() {
+  WorkerJoined message{{}, options.node, incarnation, {}};
+  if (const auto* control = self.env().control) message.control_address = control->address();
+  self.tell(RefTo<NodeAgentProtocol>{{options.agent, {}, actor_id(Role::kNodeAgent)}}, std::move(message));
 }
 
 void Membership::on(RegisterAgain, const Context& context) {
@@ -270,8 +276,7 @@ void Membership::State::beat() {
     }
     self.tell(kCoordinator, beat);
     if (options.agent.value != 0 && beat_count % kBeatsPerWord == 0) {
-      self.tell(RefTo<NodeAgentProtocol>{{options.agent, {}, actor_id(Role::kNodeAgent)}},
-                WorkerJoined{{}, options.node, incarnation});
+      tell_agent();
     }
     watch(now, late);
   }

@@ -255,8 +255,14 @@ Status PostOffice::State::send_over(Plane plane, NodeId node, Peer& to, Frame fr
 Status PostOffice::State::connect(Plane plane, NodeId node, const Wire& wire) {
   Link* out = link(plane);
   if (out == nullptr) return failure(ErrorKind::kPeerDown, words(node) + " cannot be reached: there is no link");
-  CONSORT_RETURN_IF_ERROR(out->connect(node, wire.incarnation, wire.address, wire.token));
   Wire& kept = peer(node).wires[index(plane)];
+  // A process that was started anew listens elsewhere; a link knows its connections by incarnation only.
+  if (kept.wanted && kept.address.bytes != wire.address.bytes) {
+    kept.wanted = false;
+    kept.broke = true;
+    out->disconnect(node);
+  }
+  CONSORT_RETURN_IF_ERROR(out->connect(node, wire.incarnation, wire.address, wire.token));
   kept.incarnation = wire.incarnation;
   kept.address = wire.address;
   kept.token = wire.token;
