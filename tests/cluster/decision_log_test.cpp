@@ -51,7 +51,7 @@ std::vector<Decision> some_decisions() {
   return {TermStarted{Incarnation{1}, "model"},
           NodeIncarnated{NodeId{1}, Incarnation{1}, 11},
           NodeIncarnated{NodeId{2}, Incarnation{1}, 22},
-          NumericPlanDecided{{{{0, 32}, {32, 32}}, "ordered", "f32", "canonical-16"}},
+          NumericPlanDecided{{{{0, 32}, {32, 32}}, "ordered", "f32", "canonical"}},
           PlacementDecided{Epoch{1}, small_placement(), 77, {}},
           NodeDied{NodeId{2}, Incarnation{1}, Epoch{2}, "signal 9"},
           NodeIncarnated{NodeId{2}, Incarnation{2}, 33}};
