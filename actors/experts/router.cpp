@@ -370,6 +370,7 @@ void Router::on(cluster::PeerSuspected message) {
   const Life life{message.node, message.incarnation};
   if (!message.suspected) {
     suspected_.erase(life);
+    lost_.erase(life);  // asks that ended with peer_down were lost with a wire, not with the node
     return;
   }
   suspected_.insert(life);
