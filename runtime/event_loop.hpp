@@ -103,6 +103,8 @@ class EventLoop final : public Timers {
   // --- turns -------------------------------------------------------------------------------------------------
   // Real: turns until stop(); sleeps when idle (at most 10 ms), spins first only where `spin` is not zero.
   void run(Duration spin);
+  // The same until `done` holds (asked after every turn and every sleep) or the deadline has passed; true: it holds.
+  bool run_until(const std::function<bool()>& done, Instant deadline);
   void stop();  // from any thread
   // One round: sources, inbox, due timers, actors by class budget. True: something was done.
   bool turn();

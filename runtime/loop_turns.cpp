@@ -217,6 +217,19 @@ void EventLoop::run(Duration spin) {
   state.stopping.store(false);
 }
 
+bool EventLoop::run_until(const std::function<bool()>& done, Instant deadline) {
+  State& state = *state_;
+  posix::Sleeper sleeper(*state.inbox);
+  while (!done()) {
+    if (turn()) continue;
+    if (state.now >= deadline) return false;
+    Duration longest = std::min<Duration>(kLongestSleep, deadline - state.now);
+    if (const auto next = state.timers.next()) longest = std::clamp(*next - state.now, Duration::zero(), longest);
+    sleeper.sleep(state.sources, longest);
+  }
+  return true;
+}
+
 TimerId EventLoop::at(Instant when, std::function<void()> callback) {
   return state_->timers.add(when, std::nullopt, Callback<void()>(std::move(callback)));
 }

@@ -113,6 +113,8 @@ ExpertGroup::ExpertGroup(ExpertGroupParts parts, cluster::ClusterViewPtr view)
   CONSORT_CHECK(parts_.checkpoint != nullptr && parts_.store != nullptr && parts_.buffers != nullptr);
 }
 
+ExpertGroup::~ExpertGroup() = default;
+
 // Results are pure, so a request of another epoch is answered, unless the cut differs or a part is not here.
 Outcome<std::shared_ptr<ExpertGroup::Computation>> ExpertGroup::prepare(ComputeParts message,
                                                                         const runtime::Context& context) {

@@ -27,6 +27,7 @@ class ExpertGroup final : public runtime::ActorOf<ExpertGroup, ExpertGroupProtoc
  public:
   // `view` may be null until Membership tells one.
   ExpertGroup(ExpertGroupParts parts, cluster::ClusterViewPtr view);
+  ~ExpertGroup() override;
 
   void on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, const runtime::Context& context);
   void on(cluster::LoadParts message, runtime::ReplyTo<cluster::PartsLoaded> reply);

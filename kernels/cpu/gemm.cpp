@@ -17,6 +17,8 @@
 
 #include "kernels/cpu/expand-inl.hpp"
 #include "kernels/cpu/lanes-inl.hpp"
+#include "kernels/cpu/packed_tile-inl.hpp"
+#include "kernels/cpu/stream_tile-inl.hpp"
 #include "kernels/cpu/tile-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();

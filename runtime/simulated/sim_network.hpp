@@ -102,7 +102,7 @@ class SimNetwork {
     bool accepted = false;   // the other side took its hello
     bool closed = false;     // the other side hears it no more, and this one will be told
     bool broken = false;     // what is sent from now on is lost
-    bool is_answer = false;  // made by the other side's connect (control wire)
+    bool is_answer = false;  // the way back to a client (control wire)
     std::array<Lane, kMessageClassCount> lanes;
   };
   enum class Signal : std::uint8_t { kAccepted = 0, kWrongToken = 1, kWrongNode = 2, kClosed = 3, kLost = 4 };

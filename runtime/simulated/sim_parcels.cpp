@@ -148,23 +148,23 @@ void SimNetwork::take_hello(std::uint32_t number) {
   Signal verdict = Signal::kAccepted;
   if (link.node_ != connection.to) {
     verdict = Signal::kWrongNode;
-  } else if (!like_zmq && connection.token != link.token_) {
+  } else if (connection.token != link.token_ && !(like_zmq && connection.token == LinkToken{})) {
     verdict = Signal::kWrongToken;
     ++link.counters_.wrong_token;
   }
   connection.accepted = verdict == Signal::kAccepted;
   signal(number, verdict, flight_time(connection.wire, *connection.path_back));
-  if (connection.accepted && like_zmq) answer_connection(link, connection);
+  if (connection.accepted && like_zmq && connection.from.value >= model(connection.wire).first_client_node) {
+    answer_connection(link, connection);
+  }
 }
 
+// The way back to a client. Nobody is told that it came or went: send() fails when it is gone.
 void SimNetwork::answer_connection(SimLink& link, const Connection& asked) {
   const NodeId peer = asked.from;
   if (const auto it = link.connections_.find(peer); it != link.connections_.end()) {
     Connection& present = *connections_[it->second];
     if (present.to_process == asked.from_process && !present.broken && !present.closed) return;
-    if (present.to_process == kNobody) {  // ours was waiting for this peer to appear
-      return reconnect(it->second);
-    }
     present.owned = false;
     link.connections_.erase(it);
   }
@@ -172,7 +172,6 @@ void SimNetwork::answer_connection(SimLink& link, const Connection& asked) {
   back.is_answer = true;
   back.accepted = true;
   back.up = true;
-  if (link.sink_ != nullptr) link.sink_->on_peer(peer, PeerChange::kConnected, "");
 }
 
 void SimNetwork::take_frame(std::uint32_t number, Parcel parcel, SimEvent& event) {
@@ -253,7 +252,9 @@ std::optional<SimEvent> SimNetwork::signal_arrives(std::uint64_t item) {
     connection.owned = false;
     connection.broken = true;
     link.connections_.erase(connection.to);
-    if (link.sink_ != nullptr) link.sink_->on_peer(connection.to, PeerChange::kLost, words(what));
+    if (link.sink_ != nullptr && !connection.is_answer) {
+      link.sink_->on_peer(connection.to, PeerChange::kLost, words(what));
+    }
   }
   return event;
 }

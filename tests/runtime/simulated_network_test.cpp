@@ -307,55 +307,83 @@ SimBoot hears_boot(Hears& hears) {
   };
 }
 
-TEST_CASE("a control link waits for an absent peer, which answers without a connect of its own") {
+constexpr NodeId kClient{0xF0000001};
+constexpr NodeId kCoordinator{9};
+
+TEST_CASE("a control link waits for an absent peer, which answers a client without a connect of its own") {
+  World world(1);
+  Hears at_client;
+  Hears at_coordinator;
+  SimProcess& client = world.add_node("client", kClient, hears_boot(at_client));
+  REQUIRE(client.control().connect(kCoordinator, {}, {}, {}).ok());
+  for (std::uint64_t i = 0; i < 3; ++i) REQUIRE(client.control().send(kCoordinator, numbered(kClient, i)).ok());
+  world.run_for(2s);
+  CHECK_FALSE(client.control().connected(kCoordinator));
+  SimProcess& coordinator = world.add_node("coordinator", kCoordinator, hears_boot(at_coordinator));
+  world.run_for(200ms);
+  CHECK(client.control().connected(kCoordinator));
+  CHECK(coordinator.control().connected(kClient));
+  CHECK(at_coordinator.frames ==
+        std::vector<std::pair<NodeId, std::uint64_t>>{{kClient, 0}, {kClient, 1}, {kClient, 2}});
+  REQUIRE(coordinator.control().send(kClient, numbered(kCoordinator, 7)).ok());
+  world.run_for(1ms);
+  CHECK(at_client.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{kCoordinator, 7}});
+  CHECK(at_client.changes == std::vector<std::pair<NodeId, PeerChange>>{{kCoordinator, PeerChange::kConnected}});
+  world.crash(client);
+  world.run_for(1s);
+  CHECK(coordinator.control().send(kClient, numbered(kCoordinator, 8)).error().kind == ErrorKind::kPeerDown);
+  CHECK(at_coordinator.changes.empty());
+}
+
+TEST_CASE("a control peer that is no client is answered over a connect of its own, under either life") {
   World world(1);
   Hears at_desk;
   Hears at_coordinator;
   SimProcess& desk = world.add_node("desk", kDesk, hears_boot(at_desk));
-  REQUIRE(desk.control().connect(NodeId(9), {}, {}, {}).ok());
-  for (std::uint64_t i = 0; i < 3; ++i) REQUIRE(desk.control().send(NodeId(9), numbered(kDesk, i)).ok());
-  world.run_for(2s);
-  CHECK_FALSE(desk.control().connected(NodeId(9)));
-  SimProcess& coordinator = world.add_node("coordinator", NodeId(9), hears_boot(at_coordinator));
-  world.run_for(200ms);
-  CHECK(desk.control().connected(NodeId(9)));
-  CHECK(coordinator.control().connected(kDesk));
-  CHECK(at_coordinator.frames ==
-        std::vector<std::pair<NodeId, std::uint64_t>>{{kDesk, 0}, {kDesk, 1}, {kDesk, 2}});
-  CHECK(at_coordinator.changes.size() == 1);
-  REQUIRE(coordinator.control().send(kDesk, numbered(NodeId(9), 7)).ok());
-  REQUIRE(coordinator.control().connect(kDesk, Incarnation(4), SimNetwork::usual_address(kDesk), {}).ok());
-  REQUIRE(coordinator.control().send(kDesk, numbered(NodeId(9), 8)).ok());
+  SimProcess& coordinator = world.add_node("coordinator", kCoordinator, hears_boot(at_coordinator));
+  REQUIRE(desk.control().connect(kCoordinator, {}, {}, {}).ok());
   world.run_for(1ms);
-  CHECK(at_desk.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{NodeId(9), 7}, {NodeId(9), 8}});
-  CHECK(at_desk.changes == std::vector<std::pair<NodeId, PeerChange>>{{NodeId(9), PeerChange::kConnected}});
+  CHECK(coordinator.control().send(kDesk, numbered(kCoordinator, 1)).error().kind == ErrorKind::kPeerDown);
+  REQUIRE(coordinator.control().connect(kDesk, {}, SimNetwork::usual_address(kDesk), {}).ok());
+  REQUIRE(coordinator.control().send(kDesk, numbered(kCoordinator, 7)).ok());
+  REQUIRE(coordinator.control().connect(kDesk, Incarnation(4), SimNetwork::usual_address(kDesk), {}).ok());
+  REQUIRE(coordinator.control().send(kDesk, numbered(kCoordinator, 8)).ok());
+  world.run_for(1ms);
+  CHECK(at_desk.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{kCoordinator, 7}, {kCoordinator, 8}});
+  LinkToken wrong{};
+  wrong[3] = std::byte{1};
+  REQUIRE(coordinator.control().connect(kDesk, Incarnation(4), {}, wrong).ok());  // the same life: nothing new
+  coordinator.control().disconnect(kDesk);
+  REQUIRE(coordinator.control().connect(kDesk, Incarnation(4), {}, wrong).ok());
+  world.run_for(1ms);
+  CHECK(desk.control().counters().wrong_token == 1);
+  CHECK_FALSE(coordinator.control().connected(kDesk));
 }
 
-TEST_CASE("a disconnect ends both directions, and a new connect begins both again") {
+TEST_CASE("a control disconnect ends both directions, and a new connect begins both again") {
   // The goodbye and the new hello race; both orders occur among these seeds.
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     World world(seed);
-    Hears at_desk;
+    Hears at_client;
     Hears at_coordinator;
-    SimProcess& desk = world.add_node("desk", kDesk, hears_boot(at_desk));
-    SimProcess& coordinator = world.add_node("coordinator", NodeId(9), hears_boot(at_coordinator));
-    REQUIRE(desk.control().connect(NodeId(9), {}, {}, {}).ok());
+    SimProcess& client = world.add_node("client", kClient, hears_boot(at_client));
+    SimProcess& coordinator = world.add_node("coordinator", kCoordinator, hears_boot(at_coordinator));
+    REQUIRE(client.control().connect(kCoordinator, {}, {}, {}).ok());
     world.run_for(1ms);
-    REQUIRE(coordinator.control().send(kDesk, numbered(NodeId(9), 1)).ok());
-    desk.control().disconnect(NodeId(9));
-    CHECK(desk.control().send(NodeId(9), numbered(kDesk, 1)).error().kind == ErrorKind::kPeerDown);
+    REQUIRE(coordinator.control().send(kClient, numbered(kCoordinator, 1)).ok());
+    client.control().disconnect(kCoordinator);
+    CHECK(client.control().send(kCoordinator, numbered(kClient, 1)).error().kind == ErrorKind::kPeerDown);
     if (seed % 2 == 0) {
       world.run_for(1ms);
-      CHECK(at_coordinator.changes.back() == std::pair(kDesk, PeerChange::kLost));
-      CHECK_FALSE(coordinator.control().connected(kDesk));
+      CHECK_FALSE(coordinator.control().connected(kClient));
     }
-    REQUIRE(desk.control().connect(NodeId(9), {}, {}, {}).ok());
+    REQUIRE(client.control().connect(kCoordinator, {}, {}, {}).ok());
     world.run_for(1ms);
-    CHECK(at_desk.frames.empty());  // what was under way to it found nobody
-    CHECK(desk.control().counters().no_hello == 1);
-    REQUIRE(coordinator.control().send(kDesk, numbered(NodeId(9), 2)).ok());
+    CHECK(at_client.frames.empty());  // what was under way to it found nobody
+    CHECK(client.control().counters().no_hello == 1);
+    REQUIRE(coordinator.control().send(kClient, numbered(kCoordinator, 2)).ok());
     world.run_for(1ms);
-    CHECK(at_desk.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{NodeId(9), 2}});
+    CHECK(at_client.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{kCoordinator, 2}});
   }
 }
 
