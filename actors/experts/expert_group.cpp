@@ -105,7 +105,6 @@ struct ExpertGroup::Probe {
   std::uint64_t run_bytes = 0;
   std::vector<double> bytes_per_second;
   Instant begin;
-  runtime::ReplyTo<cluster::PartsProbed> reply;
 };
 
 ExpertGroup::ExpertGroup(ExpertGroupParts parts, cluster::ClusterViewPtr view)
@@ -163,10 +162,12 @@ void ExpertGroup::on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, 
       work->run(workers);
     }
   };
-  auto owed = std::make_shared<runtime::ReplyTo<PartOutputs>>(std::move(reply));
-  compute(std::move(device_work), context.message_class, [work, owed] {
-    if (work->too_late) return owed->reject({ErrorKind::kTimedOut, "the executor came to it after its deadline"});
-    owed->send({work->message.hidden, work->message.output_count, std::move(work->outputs)});
+  const std::uint64_t name = next_computation_++;
+  owed_.emplace(name, std::move(reply));
+  compute(std::move(device_work), context.message_class, [this, work, name] {
+    runtime::ReplyTo<PartOutputs> owed = std::move(owed_.extract(name).mapped());
+    if (work->too_late) return owed.reject({ErrorKind::kTimedOut, "the executor came to it after its deadline"});
+    owed.send({work->message.hidden, work->message.output_count, std::move(work->outputs)});
   });
 }
 
@@ -242,7 +243,7 @@ void ExpertGroup::on(cluster::ProbeParts, runtime::ReplyTo<cluster::PartsProbed>
     return reply.reject({ErrorKind::kInvalid, "the model has no routed experts to time"});
   }
   probe_ = std::make_shared<Probe>();
-  probe_->reply = std::move(reply);
+  probe_reply_ = std::move(reply);
   const std::vector<model::PartKey> keys = probe_pieces(*parts_.checkpoint);
   auto status = std::make_shared<runtime::Status>(runtime::done());
   auto scratch = std::make_shared<model::PartStore>();
@@ -296,8 +297,8 @@ void ExpertGroup::probe_next() {
 }
 
 void ExpertGroup::finish_probe(Outcome<cluster::PartsProbed> outcome) {
-  probe_->reply.settle(std::move(outcome));
   probe_.reset();
+  probe_reply_.settle(std::move(outcome));
 }
 
 }  // namespace consort::actors

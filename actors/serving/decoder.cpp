@@ -52,7 +52,6 @@ struct Decoder::MicroBatch {
 
 struct Decoder::Running {
   RunStep message;
-  runtime::ReplyTo<StepDone> reply;
   Instant deadline;
   MessageClass urgency = MessageClass::kDecode;
   DecoderParts parts;                 // keeps trunk and pages alive while the executor works
@@ -122,8 +121,8 @@ Decoder::~Decoder() {
 void Decoder::on(OpenLedger message, runtime::ReplyTo<LedgerOpened> reply) {
   if (running_) {
     running_->is_over = true;
-    running_->reply.reject({ErrorKind::kCancelled, "a new ledger was opened while the step ran"});
     running_.reset();
+    reply_.reject({ErrorKind::kCancelled, "a new ledger was opened while the step ran"});
   }
   ledger_ = message.ledger;
   captures_.clear();
@@ -146,13 +145,13 @@ void Decoder::on(RunStep message, runtime::ReplyTo<StepDone> reply, const runtim
   if (running_) return reply.reject({ErrorKind::kExhausted, "a step is running already"});
   auto step = std::make_shared<Running>();
   step->message = std::move(message);
-  step->reply = std::move(reply);
   step->deadline = context.deadline == Instant::max() ? context.deadline : context.deadline - kAnswerMargin;
   step->urgency = context.message_class;
   step->parts = parts_;
   step->done.step = step->message.step;
-  if (Status begun = begin(*step); !begun.ok()) return step->reply.reject(std::move(begun).error());
+  if (Status begun = begin(*step); !begun.ok()) return reply.reject(std::move(begun).error());
   running_ = step;
+  reply_ = std::move(reply);
   advance_ready(step);
 }
 
@@ -386,8 +385,8 @@ void Decoder::finish(const RunningPtr& step) {
     }
   }
   step->done.visited.assign(step->visited.begin(), step->visited.end());
-  step->reply.send(std::move(step->done));
   running_.reset();
+  reply_.send(std::move(step->done));
 }
 
 // --- captured tensors --------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class Decoder final : public runtime::ActorOf<Decoder, DecoderProtocol> {
   const DecoderSettings settings_;
   std::uint64_t ledger_ = 0;
   RunningPtr running_;
+  runtime::ReplyTo<StepDone> reply_;  // stays with the actor: what the executor holds may outlive the loop
   std::map<std::uint64_t, std::shared_ptr<Capture>> captures_;
 };
 
