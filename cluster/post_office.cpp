@@ -386,6 +386,7 @@ bool PostOffice::State::take_own(Plane plane, NodeId from, Peer& source, const F
       ++counters.credit_resets;
       reset_credit(source);
       loop.asks_lost(from, {ErrorKind::kPeerDown, "the wire from " + words(from) + " broke"});
+      loop.watch_again(from);
       if (hint) hint(from, plane, PeerChange::kLost, "the wire from it broke");
       return true;
     case kIncarnationOverKind:
@@ -456,6 +457,7 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       frame.header.source_incarnation = loop.incarnation();
       frame.header.target_incarnation = of.incarnation;
       [[maybe_unused]] const Status sent = send(node, std::move(frame));  // a wire that breaks again starts again
+      loop.watch_again(node);
     }
     for (int c = 0; c < runtime::kMessageClassCount; ++c) give_back(node, of, static_cast<MessageClass>(c));
   } else {
