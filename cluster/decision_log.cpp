@@ -44,7 +44,9 @@ std::vector<std::byte> encode_decision(const Decision& decision) {
         [&](const auto& d) {
           using D = std::decay_t<decltype(d)>;
           if constexpr (std::is_same_v<D, TermStarted>) {
-            out.setTermStarted(d.term.value);
+            auto body = out.initTermStarted();
+            body.setTerm(d.term.value);
+            body.setManifest(d.manifest);
           } else if constexpr (std::is_same_v<D, NumericPlanDecided>) {
             wire::write(out.initNumericPlanDecided(), d.plan);
           } else if constexpr (std::is_same_v<D, NodeIncarnated>) {
@@ -55,6 +57,8 @@ std::vector<std::byte> encode_decision(const Decision& decision) {
           } else if constexpr (std::is_same_v<D, PlacementDecided>) {
             auto body = out.initPlacementDecided();
             body.setEpoch(d.epoch.value);
+            body.setDecided(d.decided.value);
+            body.setShape(d.shape);
             wire::write(body.initPlacement(), d.placement);
           } else if constexpr (std::is_same_v<D, NodeDied>) {
             auto body = out.initNodeDied();
@@ -77,8 +81,10 @@ Outcome<Decision> decode_decision(std::span<const std::byte> bytes) {
   using runtime::NodeId;
   return wire::decode<schema::LogRecord>(bytes, [](schema::LogRecord::Reader in) -> Outcome<Decision> {
     switch (in.which()) {
-      case schema::LogRecord::TERM_STARTED:
-        return Decision(TermStarted{Incarnation{in.getTermStarted()}});
+      case schema::LogRecord::TERM_STARTED: {
+        const auto body = in.getTermStarted();
+        return Decision(TermStarted{Incarnation{body.getTerm()}, wire::text(body.getManifest())});
+      }
       case schema::LogRecord::NUMERIC_PLAN_DECIDED:
         return Decision(NumericPlanDecided{wire::read(in.getNumericPlanDecided())});
       case schema::LogRecord::NODE_INCARNATED: {
@@ -87,7 +93,8 @@ Outcome<Decision> decode_decision(std::span<const std::byte> bytes) {
       }
       case schema::LogRecord::PLACEMENT_DECIDED: {
         const auto body = in.getPlacementDecided();
-        return Decision(PlacementDecided{Epoch{body.getEpoch()}, wire::read(body.getPlacement())});
+        return Decision(PlacementDecided{Epoch{body.getEpoch()}, wire::read(body.getPlacement()), body.getShape(),
+                                         Epoch{body.getDecided()}});
       }
       case schema::LogRecord::NODE_DIED: {
         const auto body = in.getNodeDied();
@@ -124,14 +131,14 @@ bool sound_record_behind(std::span<const std::byte> bytes, std::size_t at, std::
 // The fewest decisions that lead to the same state.
 std::vector<Decision> summary(const DecidedState& state) {
   std::vector<Decision> decisions;
-  decisions.emplace_back(TermStarted{state.term});
+  decisions.emplace_back(TermStarted{state.term, state.manifest});
   if (state.numeric_plan) decisions.emplace_back(NumericPlanDecided{*state.numeric_plan});
   for (const auto& [node, life] : state.nodes) {
     if (life.incarnation.value != 0) decisions.emplace_back(NodeIncarnated{node, life.incarnation, life.boot});
     if (life.dead) decisions.emplace_back(NodeDied{node, life.incarnation, state.epoch, "before the log was rewritten"});
     if (life.left) decisions.emplace_back(NodeLeft{node});
   }
-  decisions.emplace_back(PlacementDecided{state.epoch, state.placement});
+  decisions.emplace_back(PlacementDecided{state.epoch, state.placement, state.placement_shape, state.placement_epoch});
   return decisions;
 }
 
@@ -143,12 +150,15 @@ void DecidedState::apply(const Decision& decision) {
         using D = std::decay_t<decltype(d)>;
         if constexpr (std::is_same_v<D, TermStarted>) {
           term = d.term;
+          manifest = d.manifest;
         } else if constexpr (std::is_same_v<D, NumericPlanDecided>) {
           numeric_plan = d.plan;
         } else if constexpr (std::is_same_v<D, NodeIncarnated>) {
           nodes[d.node] = {d.incarnation, d.boot, false, false};
         } else if constexpr (std::is_same_v<D, PlacementDecided>) {
           epoch = d.epoch;
+          placement_epoch = d.decided.value == 0 ? d.epoch : d.decided;
+          placement_shape = d.shape;
           placement = d.placement;
         } else if constexpr (std::is_same_v<D, NodeDied>) {
           Node& node = nodes[d.node];

@@ -21,6 +21,7 @@ namespace consort::cluster {
 // One life of the Coordinator; also its incarnation.
 struct TermStarted {
   runtime::Incarnation term;
+  std::string manifest;  // of the model: a log serves one model
 };
 struct NumericPlanDecided {
   NumericPlan plan;
@@ -33,6 +34,8 @@ struct NodeIncarnated {
 struct PlacementDecided {
   runtime::Epoch epoch;
   PlacementTable placement;
+  std::uint32_t shape = 0;   // of the config that it was decided for: nodes, their memory, replicas
+  runtime::Epoch decided;    // when the table was decided; 0: with `epoch`
 };
 // The incarnation is over; what it held has a new epoch.
 struct NodeDied {
@@ -56,9 +59,12 @@ struct DecidedState {
     bool left = false;
   };
   runtime::Incarnation term;
+  std::string manifest;
   std::optional<NumericPlan> numeric_plan;
   std::map<runtime::NodeId, Node> nodes;
   runtime::Epoch epoch;
+  runtime::Epoch placement_epoch;      // when `placement` was decided; parts loaded since then are the right ones
+  std::uint32_t placement_shape = 0;
   PlacementTable placement;
 
   void apply(const Decision& decision);

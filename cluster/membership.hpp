@@ -43,7 +43,8 @@ class Membership final : public runtime::ActorOf<Membership, MembershipProtocol>
   ~Membership() override;
 
   void on(ViewUpdate message, const runtime::Context& context);
-  void on(Heartbeat message, const runtime::Context& context);
+  void on(RegisterAgain message, const runtime::Context& context);
+  void on(Heartbeat message);
   void on(LinkEcho message, runtime::ReplyTo<LinkEchoed> reply);
   void on(ChildExited message);
   void on(ClusterStatus message, runtime::ReplyTo<ClusterStatusReport> reply);
@@ -52,6 +53,7 @@ class Membership final : public runtime::ActorOf<Membership, MembershipProtocol>
 
  private:
   void on_start() override;
+  void on_stop() override;
 
   struct State;
   std::unique_ptr<State> state_;

@@ -95,8 +95,8 @@ struct ViewUpdate $Wire.kind(0x0106) {}
 struct Heartbeat $Wire.kind(0x0107) {
   sequence @0 :UInt64;
   viewVersion @1 :UInt64;
-  coordinator @2 :UInt32;
 }
+struct RegisterAgain $Wire.kind(0x010A) {}
 
 # --- worker and worker ---
 # Payload: any bytes.
@@ -182,12 +182,16 @@ struct TraceEnabled $Wire.kind(0x0125) {}
 # --- the decision log ---
 struct LogRecord {
   union {
-    termStarted @0 :UInt32;
+    termStarted @0 :Term;
     numericPlanDecided @1 :NumericPlan;
     nodeIncarnated @2 :Incarnated;
     placementDecided @3 :Placed;
     nodeDied @4 :Died;
     nodeLeft @5 :UInt32;
+  }
+  struct Term {
+    term @0 :UInt32;
+    manifest @1 :Text;
   }
   struct Incarnated {
     node @0 :UInt32;
@@ -196,7 +200,9 @@ struct LogRecord {
   }
   struct Placed {
     epoch @0 :UInt32;
-    placement @1 :Placement;
+    decided @1 :UInt32;
+    shape @2 :UInt32;
+    placement @3 :Placement;
   }
   struct Died {
     node @0 :UInt32;

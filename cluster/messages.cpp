@@ -76,6 +76,7 @@ void read_held(schema::Held::Reader in, M& message) {
   }
 CONSORT_EMPTY_CODEC(ProfileTaken)
 CONSORT_EMPTY_CODEC(PartsAccepted)
+CONSORT_EMPTY_CODEC(RegisterAgain)
 CONSORT_EMPTY_CODEC(LinkEchoed)
 CONSORT_EMPTY_CODEC(AgentWelcome)
 CONSORT_EMPTY_CODEC(ProbeTurn)
@@ -204,7 +205,6 @@ Outcome<WireMessage> Codec<cluster::Heartbeat>::encode(const cluster::Heartbeat&
   return wire::encode<schema::Heartbeat>([&](schema::Heartbeat::Builder out) {
     out.setSequence(message.sequence);
     out.setViewVersion(message.view_version);
-    out.setCoordinator(message.coordinator.value);
   });
 }
 Outcome<cluster::Heartbeat> Codec<cluster::Heartbeat>::decode(Bytes metadata, Buffer payload) {
@@ -213,7 +213,6 @@ Outcome<cluster::Heartbeat> Codec<cluster::Heartbeat>::decode(Bytes metadata, Bu
     cluster::Heartbeat message;
     message.sequence = in.getSequence();
     message.view_version = in.getViewVersion();
-    message.coordinator = Incarnation{in.getCoordinator()};
     return message;
   });
 }

@@ -80,7 +80,6 @@ struct Heartbeat : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0107;
   std::uint64_t sequence = 0;
   std::uint64_t view_version = 0;  // what the sender holds; the Coordinator sends the view again where it is behind
-  runtime::Incarnation coordinator;  // that the sender is registered with
 };
 
 // --- Coordinator -> workers and agents ---------------------------------------------------------------------------
@@ -88,6 +87,11 @@ struct Heartbeat : SystemMessage {
 struct ViewUpdate : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0106;
   ClusterViewPtr view;
+};
+
+// A Coordinator that restarted hears a node that it knows from its log only: the node joins again with its incarnation.
+struct RegisterAgain : SystemMessage {
+  static constexpr runtime::MessageKind kKind = 0x010A;
 };
 
 // --- worker <-> worker ---------------------------------------------------------------------------------------------
@@ -240,7 +244,8 @@ using CoordinatorProtocol =
                       runtime::Tell<Heartbeat>, runtime::Ask<AgentHello>, runtime::Tell<ChildExited>,
                       runtime::Ask<LeaveCluster>, runtime::Ask<ClusterStatus>>;
 using MembershipProtocol =
-    runtime::Protocol<runtime::Tell<ViewUpdate>, runtime::Tell<Heartbeat>, runtime::Ask<LinkEcho>,
+    runtime::Protocol<runtime::Tell<ViewUpdate>, runtime::Tell<RegisterAgain>, runtime::Tell<Heartbeat>,
+                      runtime::Ask<LinkEcho>,
                       runtime::Tell<ChildExited>, runtime::Ask<ClusterStatus>, runtime::Ask<CollectTrace>,
                       runtime::Ask<EnableTrace>>;
 using NodeAgentProtocol =
@@ -265,6 +270,7 @@ CONSORT_CLUSTER_CODEC(PartsReady);
 CONSORT_CLUSTER_CODEC(PartsAccepted);
 CONSORT_CLUSTER_CODEC(ViewUpdate);
 CONSORT_CLUSTER_CODEC(Heartbeat);
+CONSORT_CLUSTER_CODEC(RegisterAgain);
 CONSORT_CLUSTER_CODEC(LinkEcho);
 CONSORT_CLUSTER_CODEC(LinkEchoed);
 CONSORT_CLUSTER_CODEC(AgentHello);

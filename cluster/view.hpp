@@ -81,7 +81,7 @@ struct NumericPlan {
   std::vector<Columns> cut;            // covers 0 .. moe_intermediate_size, ascending
   std::string combine = "ordered";
   std::string wire = "f32";
-  std::string numeric_class = "canonical-16";
+  std::string numeric_class = "canonical";
   auto operator<=>(const NumericPlan&) const = default;
 };
 

@@ -1,6 +1,6 @@
 // Row-wise operations in the canonical numeric class: norms, activation, rotation, sums.
-// NaN flows through all of them (its payload is not canonical); infinities as IEEE and the formula say.
 // SPDX-License-Identifier: Apache-2.0
+// NaN flows through all of them (its payload is not canonical); infinities as IEEE and the formula say.
 #pragma once
 
 #include <cstdint>

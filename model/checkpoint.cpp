@@ -34,16 +34,6 @@ Outcome<std::string> read_text(const std::filesystem::path& path) {
   return text;
 }
 
-// "model.layers.61.mlp..." -> 61; -1 for other names.
-std::int64_t layer_of(const std::string& name) {
-  constexpr std::string_view prefix = "model.layers.";
-  if (!name.starts_with(prefix)) return -1;
-  std::int64_t layer = -1;
-  const char* first = name.data() + prefix.size();
-  const auto [end, code] = std::from_chars(first, name.data() + name.size(), layer);
-  return code == std::errc() && end != first && end != name.data() + name.size() && *end == '.' ? layer : -1;
-}
-
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
@@ -54,6 +44,15 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 
 std::string layer_name(std::int64_t layer, const std::string& rest) {
   return "model.layers." + std::to_string(layer) + "." + rest;
+}
+
+std::int64_t layer_of(const std::string& name) {
+  constexpr std::string_view prefix = "model.layers.";
+  if (!name.starts_with(prefix)) return -1;
+  std::int64_t layer = -1;
+  const char* first = name.data() + prefix.size();
+  const auto [end, code] = std::from_chars(first, name.data() + name.size(), layer);
+  return code == std::errc() && end != first && end != name.data() + name.size() && *end == '.' ? layer : -1;
 }
 
 Outcome<std::shared_ptr<const Checkpoint>> Checkpoint::open(const std::filesystem::path& directory) {

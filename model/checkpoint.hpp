@@ -24,8 +24,8 @@ using Progress = std::function<void(std::uint64_t done_bytes, std::uint64_t tota
 class Checkpoint {
  public:
   // Opens headers only. Every tensor that the architecture needs must be there with its shape and a known
-  // dtype; MTP layers and rotary_emb.inv_freq are left alone; any other tensor is refused, since it would
-  // silently change nothing.
+  // dtype; MTP layers and rotary_emb.inv_freq are left alone; any other tensor is refused, since
+  // leaving it out would give wrong tokens without a word.
   static runtime::Outcome<std::shared_ptr<const Checkpoint>> open(const std::filesystem::path& directory);
 
   const std::filesystem::path& directory() const { return directory_; }
@@ -73,5 +73,7 @@ class Checkpoint {
 
 // "model.layers.3." and what follows.
 std::string layer_name(std::int64_t layer, const std::string& rest);
+// "model.layers.61.mlp..." -> 61; -1 for other names.
+std::int64_t layer_of(const std::string& name);
 
 }  // namespace consort::model

@@ -62,7 +62,9 @@ Outcome<NumericPlan> plan_from_json(std::string_view text, std::string_view wher
   const json::value root = json::parse(json::string_view(text.data(), text.size()), code);
   if (code || !root.is_object()) return bad("not a JSON object");
   NumericPlan plan;
-  for (const auto& [key, value] : root.get_object()) {
+  for (const auto& member : root.get_object()) {
+    const json::string_view key = member.key();
+    const json::value& value = member.value();
     const auto text_into = [&](std::string& field) -> bool {
       if (!value.is_string()) return false;
       field.assign(value.get_string().data(), value.get_string().size());

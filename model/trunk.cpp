@@ -19,23 +19,27 @@ struct HeadSplit {
   std::int64_t rows() const { return key_rows + value_rows; }
 };
 
+template <class Word>
+void transpose(const std::byte* from_bytes, std::byte* to_bytes, std::int64_t rows, std::int64_t cols) {
+  const auto* from = reinterpret_cast<const Word*>(from_bytes);
+  auto* to = reinterpret_cast<Word*>(to_bytes);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < cols; ++c) to[c * rows + r] = from[r * cols + c];
+}
+
 // Copies the key rows of every head transposed: [heads][latent, key_rows].
 void transpose_keys(const OwnedWeight& whole, const HeadSplit& split, AttentionWeights& out) {
   const auto width = static_cast<std::size_t>(runtime::dtype_bytes(whole.matrix.dtype));
   OwnedWeight& keys = out.kv_b_memory_key;
   keys.memory = WeightMemory(static_cast<std::uint64_t>(split.heads * split.key_rows * split.latent) * width);
-  const std::byte* from = whole.memory.bytes().data();
   std::byte* to = keys.memory.bytes().data();
-  for (std::int64_t head = 0; head < split.heads; ++head) {
-    for (std::int64_t c = 0; c < split.latent; ++c) {
-      for (std::int64_t r = 0; r < split.key_rows; ++r) {
-        const std::int64_t source = (head * split.rows() + r) * split.latent + c;
-        const std::int64_t target = (head * split.latent + c) * split.key_rows + r;
-        std::memcpy(to + static_cast<std::size_t>(target) * width,
-                    from + static_cast<std::size_t>(source) * width, width);
-      }
-    }
-  }
+  const auto turn = width == 1   ? transpose<std::uint8_t>
+                    : width == 2 ? transpose<std::uint16_t>
+                                 : transpose<std::uint32_t>;
+  for (std::int64_t head = 0; head < split.heads; ++head)
+    turn(whole.memory.bytes().data() + static_cast<std::size_t>(head * split.rows() * split.latent) * width,
+         to + static_cast<std::size_t>(head * split.key_rows * split.latent) * width, split.key_rows,
+         split.latent);
   // Scales are transposed whole, so that column key_row of head h finds the scale of row h * rows() +
   // key_row.
   const auto blocks_in = whole.matrix.scale_stride;
@@ -132,10 +136,8 @@ bool belongs(const ModelConfig& c, const std::string& name, LayerRange range) {
   if (name == "model.embed_tokens.weight") return is_first || (is_last && c.tie_word_embeddings);
   if (name == "model.norm.weight") return is_last;
   if (name == "lm_head.weight") return is_last && !c.tie_word_embeddings;
-  if (name.find(".mlp.experts.") != std::string::npos) return false;
-  for (std::int64_t layer = range.first; layer < range.last; ++layer)
-    if (name.starts_with(layer_name(layer, ""))) return true;
-  return false;
+  const std::int64_t layer = layer_of(name);
+  return layer >= range.first && layer < range.last && name.find(".mlp.experts.") == std::string::npos;
 }
 
 }  // namespace

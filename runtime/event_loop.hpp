@@ -68,6 +68,14 @@ struct DeadLetter {
   ActorRef target;
 };
 
+// What a loop has done so far.
+struct LoopCounts {
+  std::uint64_t turns = 0;
+  std::uint64_t stalls = 0;       // turns longer than 1 ms, or 5 ms in class system: something blocked the loop
+  Duration longest_turn{0};
+  std::uint64_t sleeps = 0;
+};
+
 class EventLoop final : public Timers {
  public:
   // identity: node and incarnation of this process; an incarnation of 0 means "not joined".
@@ -95,6 +103,8 @@ class EventLoop final : public Timers {
   // --- turns -------------------------------------------------------------------------------------------------
   // Real: turns until stop(); sleeps when idle (at most 10 ms), spins first only where `spin` is not zero.
   void run(Duration spin);
+  // The same until `done` holds (asked after every turn and every sleep) or the deadline has passed; true: it holds.
+  bool run_until(const std::function<bool()>& done, Instant deadline);
   void stop();  // from any thread
   // One round: sources, inbox, due timers, actors by class budget. True: something was done.
   bool turn();
@@ -122,6 +132,8 @@ class EventLoop final : public Timers {
   void peer_down(NodeId peer, Error why);
   // The wire broke, and the peer may live: completes what is outstanding there, as peer_down() does, but no monitor fires.
   void asks_lost(NodeId peer, Error why);
+  // The wire is up again: what was said of watched actors may have been lost with it, and is said again.
+  void watch_again(NodeId peer);
 
   void monitor(ActorId watcher, ActorRef target, Callback<void(Down)> callback);
   TimerId actor_timer(ActorId actor, Duration delay, Callback<void()> callback);
@@ -133,6 +145,7 @@ class EventLoop final : public Timers {
 
   // --- what the checkers read ----------------------------------------------------------------------------------
   std::size_t outstanding_asks() const;
+  LoopCounts counts() const;
   std::uint64_t dead_letter_count(ErrorKind reason) const;
   std::vector<DeadLetter> recent_dead_letters() const;
   void note_dead_letter(DeadLetter letter);

@@ -108,6 +108,7 @@ void EventLoop::State::end_life(ActorCell& cell, const Error& reason) {
   timers.cancel_all_of(cell.id);
   drop_asks(cell);
   drop_queues(cell);
+  drop_away_monitors(cell.id);
   ready.remove(cell);
   // Only now the object: what it owes (ReplyTo) is answered with kCancelled by its destructor.
   std::unique_ptr<Actor> life = std::move(cell.actor);

@@ -190,6 +190,9 @@ void EventLoop::receive_remote(const FrameHeader& header, WireMessage message) {
     case FrameType::kAsk:
       break;
   }
+  if (header.kind == kRuntimeKind && header.type == FrameType::kTell) {
+    return state.receive_watch(header, message.metadata);
+  }
   const bool is_ask = header.type == FrameType::kAsk;
   const Instant due =
       header.remaining_us == 0 ? Instant::max() : state.now + std::chrono::microseconds(header.remaining_us);

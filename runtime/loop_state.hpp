@@ -18,6 +18,8 @@
 
 namespace consort::runtime {
 
+inline constexpr MessageKind kRuntimeKind = 0;  // error replies, and what nodes tell each other of watched actors
+
 struct EventLoop::State {
   State(EventLoop& owner, LoopLimits bounds) : loop(owner), limits(bounds), asks(bounds.asks) {}
 
@@ -33,6 +35,7 @@ struct EventLoop::State {
   std::vector<EventSource*> sources;
   std::atomic<bool> stopping{false};
   std::function<void(ActorId, MessageKind)> observer;
+  LoopCounts counts;
 
   // --- turns (loop_turns.cpp) ---
   bool in_turn = false;
@@ -40,7 +43,8 @@ struct EventLoop::State {
   void read_clock();
   // Runs `body` as a turn of `cell` (null: of nobody), then what it put off: ends of actors.
   template <class Body>
-  void run_turn(ActorCell* cell, MessageKind kind, Body body);
+  void run_turn(ActorCell* cell, MessageClass message_class, MessageKind kind, Body body);
+  void note_turn(ActorId actor, MessageClass message_class, MessageKind kind);
   void take_item(ActorCell& cell, MessageClass message_class);
   bool fire_due_timer();
   bool take_posted();
@@ -85,6 +89,10 @@ struct EventLoop::State {
   };
   std::map<NodeId, std::vector<AwayMonitor>> away_monitors;
   std::uint64_t next_monitor_token = 1;
+  Status send_watch(ActorRef source, ActorRef target, WireMessage message);
+  void monitor_away(LocalMonitor monitor);
+  void receive_watch(const FrameHeader& header, std::span<const std::byte> metadata);
+  void drop_away_monitors(ActorId watcher);
   void tell_down(LocalMonitor monitor, const Error& reason);
   void fire_monitors(ActorCell& cell, const Error& reason);
 };

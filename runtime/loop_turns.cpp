@@ -5,6 +5,7 @@
 
 #include "runtime/loop_state.hpp"
 #include "runtime/posix/sleeper.hpp"
+#include "runtime/trace.hpp"
 
 namespace consort::runtime {
 namespace {
@@ -15,6 +16,10 @@ constexpr int kPostsPerRound = 64;
 constexpr int kTurnsPerRound = 64;
 // Without an event the loop looks round this often all the same: sources without a descriptor live on it.
 constexpr Duration kLongestSleep = std::chrono::milliseconds(10);
+// A trace shows turns from 10 us on; shorter ones would push everything else out of its ring.
+constexpr Duration kTracedTurn = std::chrono::microseconds(10);
+constexpr Duration kDataStall = std::chrono::milliseconds(1);
+constexpr Duration kSystemStall = std::chrono::milliseconds(5);
 
 }  // namespace
 
@@ -61,7 +66,7 @@ void EventLoop::set_observer(std::function<void(ActorId, MessageKind)> observer)
 }
 
 template <class Body>
-void EventLoop::State::run_turn(ActorCell* cell, MessageKind kind, Body body) {
+void EventLoop::State::run_turn(ActorCell* cell, MessageClass message_class, MessageKind kind, Body body) {
   CONSORT_CHECK(!in_turn, "a handler runs within a handler");
   const ActorId actor = cell == nullptr ? ActorId{} : cell->id;
   in_turn = true;
@@ -75,10 +80,23 @@ void EventLoop::State::run_turn(ActorCell* cell, MessageKind kind, Body body) {
   }
   current = nullptr;
   in_turn = false;
+  note_turn(actor, message_class, kind);
   if (observer) observer(actor, kind);
-  if (!endings.empty()) {
-    process_endings();
-  }
+  if (!endings.empty()) process_endings();
+}
+
+// The end of this turn is the beginning of the next: one look at the clock serves both.
+void EventLoop::State::note_turn(ActorId actor, MessageClass message_class, MessageKind kind) {
+  const Instant begin = now;
+  read_clock();
+  const Duration took = now - begin;
+  ++counts.turns;
+  counts.longest_turn = std::max(counts.longest_turn, took);
+  if (took < kTracedTurn) return;
+  const bool stalled = took > (message_class == MessageClass::kSystem ? kSystemStall : kDataStall);
+  if (stalled) ++counts.stalls;
+  loop.env_->trace.record({stalled ? "stall" : "turn", "loop", begin, took,
+                           static_cast<std::int64_t>(actor.packed()), kind});
 }
 
 void EventLoop::State::enqueue(ActorCell& cell, MessageClass message_class, ActorItem item) {
@@ -97,17 +115,17 @@ void EventLoop::State::take_item(ActorCell& cell, MessageClass message_class) {
       return refuse(*incoming, {ErrorKind::kTimedOut, "the deadline passed before the message was taken"});
     }
     const auto kind = incoming->kind;
-    run_turn(&cell, kind, [&] { cell.actor->receive(std::move(*incoming)); });
+    run_turn(&cell, message_class, kind, [&] { cell.actor->receive(std::move(*incoming)); });
   } else if (auto* turn = std::get_if<Callback<void()>>(&item)) {
-    run_turn(&cell, 0, [&] { (*turn)(); });
+    run_turn(&cell, message_class, 0, [&] { (*turn)(); });
   } else if (const auto* ask_done = std::get_if<AskDone>(&item)) {
     AskTable::Ask ask = asks.close(ask_done->slot);
     --cell.open_asks;
-    run_turn(&cell, ask.reply_kind, [&] {
+    run_turn(&cell, message_class, ask.reply_kind, [&] {
       if (ask.continuation) ask.continuation(std::move(*ask.outcome));
     });
   } else {
-    run_turn(&cell, 0, [&] { cell.actor->on_start(); });
+    run_turn(&cell, message_class, 0, [&] { cell.actor->on_start(); });
   }
 }
 
@@ -126,7 +144,7 @@ bool EventLoop::State::fire_due_timer() {
     cell = actors.find_exact(*due->owner);
     if (cell == nullptr) return true;
   }
-  run_turn(cell, 0, [&] { due->callback(); });
+  run_turn(cell, MessageClass::kSystem, 0, [&] { due->callback(); });
   return true;
 }
 
@@ -134,7 +152,7 @@ bool EventLoop::State::take_posted() {
   auto posted = inbox->pop();
   if (!posted) return false;
   if (!posted->actor) {
-    run_turn(nullptr, 0, [&] { posted->run(); });
+    run_turn(nullptr, MessageClass::kSystem, 0, [&] { posted->run(); });
     return true;
   }
   if (ActorCell* cell = actors.find_exact(*posted->actor)) {
@@ -152,10 +170,7 @@ bool EventLoop::turn() {
   for (int i = 0; i < kPostsPerRound && state.take_posted(); ++i) did = true;
   state.read_clock();
   for (int i = 0; i < kTimersPerRound && state.fire_due_timer(); ++i) did = true;
-  for (int i = 0; i < kTurnsPerRound && state.run_ready(nullptr); ++i) {
-    did = true;
-    state.read_clock();
-  }
+  for (int i = 0; i < kTurnsPerRound && state.run_ready(nullptr); ++i) did = true;
   return did;
 }
 
@@ -196,9 +211,23 @@ void EventLoop::run(Duration spin) {
     if (spin > Duration::zero() && env_->clock.now() - last_work < spin) continue;
     Duration longest = kLongestSleep;
     if (const auto next = state.timers.next()) longest = std::clamp(*next - state.now, Duration::zero(), kLongestSleep);
+    ++state.counts.sleeps;
     sleeper.sleep(state.sources, longest);
   }
   state.stopping.store(false);
+}
+
+bool EventLoop::run_until(const std::function<bool()>& done, Instant deadline) {
+  State& state = *state_;
+  posix::Sleeper sleeper(*state.inbox);
+  while (!done()) {
+    if (turn()) continue;
+    if (state.now >= deadline) return false;
+    Duration longest = std::min<Duration>(kLongestSleep, deadline - state.now);
+    if (const auto next = state.timers.next()) longest = std::clamp(*next - state.now, Duration::zero(), longest);
+    sleeper.sleep(state.sources, longest);
+  }
+  return true;
 }
 
 TimerId EventLoop::at(Instant when, std::function<void()> callback) {
@@ -225,6 +254,7 @@ Poster EventLoop::poster() const {
   return poster;
 }
 
+LoopCounts EventLoop::counts() const { return state_->counts; }
 std::size_t EventLoop::outstanding_asks() const { return state_->asks.size(); }
 std::uint64_t EventLoop::dead_letter_count(ErrorKind reason) const { return state_->dead.count(reason); }
 std::vector<DeadLetter> EventLoop::recent_dead_letters() const { return state_->dead.recent(); }

@@ -33,11 +33,12 @@ struct Codec;
 
 // struct Ping { static constexpr MessageKind kKind = 0x0101; static constexpr MessageClass kClass = MessageClass::kSystem;
 //               using Reply = Pong; ... };       Reply only where it is a request.
+// kKind is asked for first: whether AnyMessage is movable depends on whether it is a Message.
 template <class M>
-concept Message = std::movable<M> && requires {
+concept Message = requires {
   { M::kKind } -> std::convertible_to<MessageKind>;
   { M::kClass } -> std::convertible_to<MessageClass>;
-};
+} && std::movable<M>;
 template <class M>
 concept Request = Message<M> && Message<typename M::Reply>;
 

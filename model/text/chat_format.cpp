@@ -8,8 +8,10 @@
 
 namespace consort::model {
 
-enum class SystemPlace { kCollected, kInPlace };       // all at the beginning with "\n\n" between, or where they stand
-enum class Thought { kKept, kAfterLast, kAfterFirst };  // what of an earlier answer with </think> is written
+// System messages all at the beginning with "\n\n" between, or where they stand.
+enum class SystemPlace { kCollected, kInPlace };
+// What of an earlier answer with </think> is written.
+enum class Thought { kKept, kAfterLast, kAfterFirst };
 // When the marker before an assistant's turn, or the generation prompt, is written.
 enum class Marker { kAlways, kAfterUser, kNotAfterUser };
 

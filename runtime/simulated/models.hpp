@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 
 #include "runtime/time.hpp"
 
@@ -20,9 +21,11 @@ struct SimLinkModel {
   Duration first_loss_notice = std::chrono::milliseconds(1);
   Duration last_loss_notice = std::chrono::milliseconds(300);
   double silent_loss = 0;
-  // The control wire is as ZeroMQ: an address is the node's whatever process answers there, keys stand in for tokens, and
-  // who was connected to can answer without a connect of its own. The data wire is as UCX: none of the three.
+  // The control wire is as ZeroMQ: an address means whatever process of the node answers there, an absent one is tried
+  // again, a token of zeros will do (keys prove who is who), and clients are answered over their own connection.
+  // The data wire is as UCX: none of these.
   bool like_zmq = false;
+  std::uint32_t first_client_node = 0xF0000000;  // as cluster/roles.hpp: node ids from this on are clients
 };
 
 // work takes fixed + weight_bytes / bytes_per_second + rows * per_row, times the process' slowness.

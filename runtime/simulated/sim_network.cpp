@@ -145,9 +145,11 @@ void SimNetwork::drop(SimLink& link, NodeId peer, std::uint32_t number) {
   if (theirs == nullptr) return;
   const auto back = theirs->connections_.find(ours.from);
   if (back == theirs->connections_.end()) return;
-  if (connections_[back->second]->to_process == link.process_) {
-    signal(back->second, Signal::kClosed, flight_time(ours.wire, *ours.path));
-  }
+  Connection& heard = *connections_[back->second];
+  if (heard.to_process != link.process_ || !heard.accepted) return;
+  heard.accepted = false;  // what of it is still under way finds nobody
+  heard.closed = true;
+  signal(back->second, Signal::kClosed, flight_time(ours.wire, *ours.path));
 }
 
 void SimNetwork::lose_suffixes(Connection& connection) {
@@ -222,19 +224,27 @@ void SimNetwork::slow(NodeId from, NodeId to, double factor, Which wire) {
   change(from, to, wire, [&](Path& on) { on.slowness = factor; });
 }
 void SimNetwork::stall(NodeId from, NodeId to, Duration time, Which wire) {
-  change(from, to, wire, [&](Path& on) { on.blocked_until = std::max(on.blocked_until, world_.now() + time); });
+  change(from, to, wire, [&](Path& on) {
+    if (on.blocked_until == Instant::max()) return;  // parted: longer than any stall
+    on.blocked_until = std::max(on.blocked_until, world_.now() + time);
+    world_.at(on.blocked_until, [this, &on] { unpark(on); });
+  });
 }
 void SimNetwork::part(NodeId from, NodeId to, Which wire) {
   change(from, to, wire, [&](Path& on) { on.blocked_until = Instant::max(); });
 }
 void SimNetwork::heal(NodeId from, NodeId to, Which wire) {
-  change(from, to, wire, [&](Path& on) { unpark(on); });
+  change(from, to, wire, [&](Path& on) { open_again(on); });
+}
+void SimNetwork::set_model(Wire wire, SimLinkModel model) {
+  model.like_zmq = models_[static_cast<std::size_t>(wire)].like_zmq;
+  models_[static_cast<std::size_t>(wire)] = model;
 }
 void SimNetwork::heal_all() {
   for (auto& [key, on] : paths_) {
     on.extra = Duration{0};
     on.slowness = 1;
-    unpark(on);
+    open_again(on);
   }
 }
 void SimNetwork::corrupt(NodeId from, NodeId to, std::uint32_t frames, Which wire) {
@@ -249,8 +259,13 @@ void SimNetwork::break_between(NodeId first, NodeId second, const BreakNotice& n
   }
 }
 
-void SimNetwork::unpark(Path& on) {
+void SimNetwork::open_again(Path& on) {
   on.blocked_until = world_.now();
+  unpark(on);
+}
+
+void SimNetwork::unpark(Path& on) {
+  if (held_back(on)) return;  // meanwhile stalled for longer, or parted
   for (const AgendaEntry& entry : std::exchange(on.parked, {})) {
     world_.agenda_.add(world_.now(), entry.what, entry.process, entry.item);
   }

@@ -48,6 +48,10 @@ class SimNetwork {
   // is accepted and lost.
   void break_between(NodeId first, NodeId second, const BreakNotice& notice = {}, Which wire = {});
 
+  // From now on, for all nodes: how fast, how late losses are noticed. like_zmq stays what it was.
+  void set_model(Wire wire, SimLinkModel model);
+  SimLinkModel model_of(Wire wire) const { return model(wire); }
+
   // --- what checkers read ---------------------------------------------------------------------------------------
   std::size_t under_way() const { return under_way_; }  // parcels, hellos included
   std::uint64_t corrupted() const { return corrupted_; }
@@ -80,7 +84,7 @@ class SimNetwork {
     double slowness = 1;
     Instant blocked_until{};  // Instant::max(): parted
     std::uint32_t corrupt_next = 0;
-    std::vector<AgendaEntry> parked;  // what waits for heal
+    std::vector<AgendaEntry> parked;  // what waits for its end
   };
   struct Connection {
     Wire wire = Wire::kData;
@@ -96,9 +100,9 @@ class SimNetwork {
     bool owned = true;       // its link still has it in its table
     bool up = false;         // its link knows that it was accepted
     bool accepted = false;   // the other side took its hello
-    bool refused = false;
+    bool closed = false;     // the other side hears it no more, and this one will be told
     bool broken = false;     // what is sent from now on is lost
-    bool is_answer = false;  // made by the other side's connect (control wire)
+    bool is_answer = false;  // the way back to a client (control wire)
     std::array<Lane, kMessageClassCount> lanes;
   };
   enum class Signal : std::uint8_t { kAccepted = 0, kWrongToken = 1, kWrongNode = 2, kClosed = 3, kLost = 4 };
@@ -122,9 +126,10 @@ class SimNetwork {
   Path& path(NodeId from, NodeId to, Wire wire) { return paths_[{from, to, wire}]; }
   template <class Change>
   void change(NodeId from, NodeId to, Which wire, Change apply);
+  void open_again(Path& path);
   void unpark(Path& path);
   bool held_back(const Path& path) const;
-  void wait_for(Path& path, Happening what, std::uint32_t process, std::uint64_t item);
+  void park(Path& path, Happening what, std::uint32_t process, std::uint64_t item);
 
   std::uint32_t add_connection(SimLink& link, NodeId peer, Incarnation incarnation, std::uint32_t to_process);
   void greet(std::uint32_t number);
@@ -142,7 +147,7 @@ class SimNetwork {
   Duration flight_time(Wire wire, const Path& path);
 
   World& world_;
-  const std::array<SimLinkModel, 2> models_;
+  std::array<SimLinkModel, 2> models_;
   const Duration reconnect_;
   Rng rng_;
   struct PathKey {

@@ -33,12 +33,8 @@ Duration SimNetwork::flight_time(Wire wire, const Path& on) {
 
 bool SimNetwork::held_back(const Path& on) const { return on.blocked_until > world_.now(); }
 
-void SimNetwork::wait_for(Path& on, Happening what, std::uint32_t process, std::uint64_t item) {
-  if (on.blocked_until == Instant::max()) {
-    on.parked.push_back({world_.now(), 0, item, process, what});
-  } else {
-    world_.agenda_.add(on.blocked_until, what, process, item);
-  }
+void SimNetwork::park(Path& on, Happening what, std::uint32_t process, std::uint64_t item) {
+  on.parked.push_back({world_.now(), 0, item, process, what});
 }
 
 // --- out -----------------------------------------------------------------------------------------------------------
@@ -121,7 +117,7 @@ std::optional<SimEvent> SimNetwork::parcel_arrives(std::uint64_t item) {
   const auto lane_index = static_cast<std::size_t>(item % kMessageClassCount);
   Connection& connection = *connections_[number];
   if (held_back(*connection.path)) {
-    wait_for(*connection.path, Happening::kParcel, connection.to_process, item);
+    park(*connection.path, Happening::kParcel, connection.to_process, item);
     return std::nullopt;
   }
   Lane& lane = connection.lanes[lane_index];
@@ -152,23 +148,23 @@ void SimNetwork::take_hello(std::uint32_t number) {
   Signal verdict = Signal::kAccepted;
   if (link.node_ != connection.to) {
     verdict = Signal::kWrongNode;
-  } else if (!like_zmq && connection.token != link.token_) {
+  } else if (connection.token != link.token_ && !(like_zmq && connection.token == LinkToken{})) {
     verdict = Signal::kWrongToken;
     ++link.counters_.wrong_token;
   }
   connection.accepted = verdict == Signal::kAccepted;
   signal(number, verdict, flight_time(connection.wire, *connection.path_back));
-  if (connection.accepted && like_zmq) answer_connection(link, connection);
+  if (connection.accepted && like_zmq && connection.from.value >= model(connection.wire).first_client_node) {
+    answer_connection(link, connection);
+  }
 }
 
+// The way back to a client. Nobody is told that it came or went: send() fails when it is gone.
 void SimNetwork::answer_connection(SimLink& link, const Connection& asked) {
   const NodeId peer = asked.from;
   if (const auto it = link.connections_.find(peer); it != link.connections_.end()) {
     Connection& present = *connections_[it->second];
-    if (present.to_process == asked.from_process && !present.broken) return;
-    if (present.to_process == kNobody) {  // ours was waiting for this peer to appear
-      return reconnect(it->second);
-    }
+    if (present.to_process == asked.from_process && !present.broken && !present.closed) return;
     present.owned = false;
     link.connections_.erase(it);
   }
@@ -176,7 +172,6 @@ void SimNetwork::answer_connection(SimLink& link, const Connection& asked) {
   back.is_answer = true;
   back.accepted = true;
   back.up = true;
-  if (link.sink_ != nullptr) link.sink_->on_peer(peer, PeerChange::kConnected, "");
 }
 
 void SimNetwork::take_frame(std::uint32_t number, Parcel parcel, SimEvent& event) {
@@ -241,7 +236,7 @@ std::optional<SimEvent> SimNetwork::signal_arrives(std::uint64_t item) {
   const auto number = static_cast<std::uint32_t>(item >> kSignalBits);
   Connection& connection = *connections_[number];
   if (what != Signal::kLost && held_back(*connection.path_back)) {
-    wait_for(*connection.path_back, Happening::kSignal, connection.from_process, item);
+    park(*connection.path_back, Happening::kSignal, connection.from_process, item);
     return std::nullopt;
   }
   if (!connection.owned || (what == Signal::kAccepted && (connection.up || connection.broken))) return std::nullopt;
@@ -257,7 +252,9 @@ std::optional<SimEvent> SimNetwork::signal_arrives(std::uint64_t item) {
     connection.owned = false;
     connection.broken = true;
     link.connections_.erase(connection.to);
-    if (link.sink_ != nullptr) link.sink_->on_peer(connection.to, PeerChange::kLost, words(what));
+    if (link.sink_ != nullptr && !connection.is_answer) {
+      link.sink_->on_peer(connection.to, PeerChange::kLost, words(what));
+    }
   }
   return event;
 }

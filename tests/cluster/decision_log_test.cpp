@@ -48,11 +48,11 @@ PlacementTable small_placement() {
           {PartId{1, kRoutedExpertPart, 1, 0, 64}, {NodeId{2}}}};
 }
 std::vector<Decision> some_decisions() {
-  return {TermStarted{Incarnation{1}},
+  return {TermStarted{Incarnation{1}, "model"},
           NodeIncarnated{NodeId{1}, Incarnation{1}, 11},
           NodeIncarnated{NodeId{2}, Incarnation{1}, 22},
-          NumericPlanDecided{{{{0, 32}, {32, 32}}, "ordered", "f32", "canonical-16"}},
-          PlacementDecided{Epoch{1}, small_placement()},
+          NumericPlanDecided{{{{0, 32}, {32, 32}}, "ordered", "f32", "canonical"}},
+          PlacementDecided{Epoch{1}, small_placement(), 77, {}},
           NodeDied{NodeId{2}, Incarnation{1}, Epoch{2}, "signal 9"},
           NodeIncarnated{NodeId{2}, Incarnation{2}, 33}};
 }
@@ -79,6 +79,8 @@ TEST_CASE("the decision log gives back what was decided") {
   const DecidedState& state = (*log)->recovered();
   CHECK(state.term.value == 1);
   CHECK(state.epoch.value == 2);
+  CHECK(state.placement_epoch.value == 1);
+  CHECK(state.placement_shape == 77);
   CHECK(state.placement == small_placement());
   REQUIRE(state.numeric_plan.has_value());
   CHECK(state.numeric_plan->cut.size() == 2);
@@ -104,7 +106,7 @@ TEST_CASE("a log cut at any byte keeps every whole record before the cut") {
     CHECK((*log)->cut_bytes() == length - whole);
     CHECK(disk.files["log"].size() == whole);
     // What is appended afterwards is found again.
-    (*log)->append(TermStarted{Incarnation{9}}, [](Status) {});
+    (*log)->append(TermStarted{Incarnation{9}, "model"}, [](Status) {});
     auto again = DecisionLog::open(disk, "log");
     REQUIRE(again.ok());
     CHECK((*again)->recovered().term.value == 9);
@@ -141,8 +143,8 @@ TEST_CASE("damage in the last record reads as a torn end") {
 
 TEST_CASE("a log that lost a record in between is refused") {
   MemoryDisk disk;
-  const auto first = encode_record(1, TermStarted{Incarnation{1}});
-  const auto third = encode_record(3, TermStarted{Incarnation{3}});
+  const auto first = encode_record(1, TermStarted{Incarnation{1}, "model"});
+  const auto third = encode_record(3, TermStarted{Incarnation{3}, "model"});
   disk.files["log"] = first;
   disk.files["log"].insert(disk.files["log"].end(), third.begin(), third.end());
   auto log = DecisionLog::open(disk, "log");
@@ -158,7 +160,8 @@ TEST_CASE("a long log is rewritten and keeps its meaning") {
     auto log = DecisionLog::open(disk, "log");
     REQUIRE(log.ok());
     for (const auto& decision : some_decisions()) (*log)->append(decision, [](Status) {});
-    for (std::uint32_t e = 3; e < 40; ++e) (*log)->append(PlacementDecided{Epoch{e}, wide}, [](Status) {});
+    for (std::uint32_t e = 3; e < 40; ++e) (*log)->append(PlacementDecided{Epoch{e}, wide, e, {}}, [](Status) {});
+    (*log)->append(NodeDied{NodeId{2}, Incarnation{2}, Epoch{40}, "signal 9"}, [](Status) {});
     (*log)->append(NodeLeft{NodeId{1}}, [](Status) {});
   }
   const auto before = disk.files["log"].size();
@@ -166,12 +169,16 @@ TEST_CASE("a long log is rewritten and keeps its meaning") {
   REQUIRE(log.ok());
   CHECK(disk.replaced == 1);
   CHECK(disk.files["log"].size() * 4 < before);
-  (*log)->append(TermStarted{Incarnation{2}}, [](Status) {});
+  (*log)->append(TermStarted{Incarnation{2}, "model"}, [](Status) {});
   auto again = DecisionLog::open(disk, "log");
   REQUIRE(again.ok());
   const DecidedState& state = (*again)->recovered();
   CHECK(state.term.value == 2);
-  CHECK(state.epoch.value == 39);
+  CHECK(state.manifest == "model");
+  CHECK(state.epoch.value == 40);
+  CHECK(state.placement_epoch.value == 39);
+  CHECK(state.placement_shape == 39);
+  CHECK(state.nodes.at(NodeId{2}).dead);
   CHECK(state.placement == wide);
   CHECK(state.nodes.at(NodeId{2}).incarnation.value == 2);
   CHECK(state.nodes.at(NodeId{2}).boot == 33);

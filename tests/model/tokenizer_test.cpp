@@ -212,23 +212,20 @@ TEST_CASE("a directory without tokenizer.json says what to do") {
   CHECK(says(Tokenizer::from_directory("/nonexistent/model").error().text, "has no tokenizer.json"));
 }
 
-TEST_CASE("the adder model's directory loads and encodes its prompts") {
-  const auto folder = tests::shared_folder() / "models" / "adder";
-  if (!std::filesystem::exists(folder)) SKIP("no shared/models/adder beside the checkout; set CONSORT_SHARED");
-  auto adder = Tokenizer::from_directory(folder);
+TEST_CASE("the adder model's directory loads, encodes its prompts and decodes its answers") {
+  auto adder = Tokenizer::from_directory(tests::adder_folder());
   REQUIRE_MESSAGE(adder.ok(), adder.error().text);
-  const auto answers = json::parse(tests::read_text(folder.parent_path() / "adder-answers.json"));
   CHECK(adder->bos_id() == 0);
   CHECK(adder->is_eos(1));
   CHECK(*adder->encode("1+2=?") == Ids{0, 8, 17, 9, 19, 21});
-  int count = 0;
-  const json::array& rows = answers.is_array() ? answers.as_array() : answers.at("answers").as_array();
-  for (const json::value& row : rows) {
+  const json::value answers = json::parse(tests::reference("adder-answers.json"));
+  CHECK(answers.as_array().size() == 50);
+  for (const json::value& row : answers.as_array()) {
     const auto prompt = json::value_to<Ids>(row.at("prompt_ids"));
     CHECK(*adder->encode(adder->decode(prompt, false), {.add_special_tokens = false}) == prompt);
-    ++count;
+    const std::string sum = std::to_string(row.at("a").to_number<int>() + row.at("b").to_number<int>());
+    CHECK(adder->decode(json::value_to<Ids>(row.at("ids"))).ends_with("\n</think>\n\n" + sum));
   }
-  CHECK(count == 50);
 }
 
 TEST_CASE("many threads may encode with one tokenizer") {

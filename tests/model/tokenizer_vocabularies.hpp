@@ -29,6 +29,11 @@ inline std::filesystem::path shared_folder() {
   return std::filesystem::exists(folder) ? folder : std::filesystem::path();
 }
 
+// The small trained model that comes with the project.
+inline std::filesystem::path adder_folder() {
+  return std::filesystem::path(CONSORT_SOURCE_DIR) / "examples" / "models" / "adder";
+}
+
 // The directory of a real vocabulary, "deepseek-v3" or "deepseek-v2"; empty where none is to be had.
 inline std::filesystem::path vocabulary_folder(const std::string& name) {
   std::filesystem::path roots[3];

@@ -1,0 +1,118 @@
+#include "cli/house/client.hpp"
+
+#include <algorithm>
+
+#include "cli/house/control_plane.hpp"
+#include "cluster/post_office.hpp"
+#include "cluster/roles.hpp"
+#include "runtime/posix/posix_clock.hpp"
+#include "runtime/trace.hpp"
+
+namespace consort::cli {
+
+using cluster::Role;
+using runtime::ErrorKind;
+using runtime::failure;
+using runtime::Outcome;
+
+namespace {
+
+constexpr std::uint32_t kClientNodeBits = 0x00FFFFFF;
+constexpr auto kCoordinatorDeadline = std::chrono::seconds(1);  // it answers in milliseconds or is not there
+constexpr std::uint32_t kAskerIndex = 0;
+
+}  // namespace
+
+struct Client::Parts {
+  explicit Parts(std::uint64_t seed)
+      : rng(seed),
+        node(cluster::kFirstClientNode | static_cast<std::uint32_t>(rng.below(kClientNodeBits))),
+        loop(node),
+        env{clock, rng, loop, terminator, trace} {}
+
+  runtime::posix::PosixClock clock;
+  runtime::Rng rng;
+  runtime::NodeId node;
+  runtime::Trace trace;
+  runtime::posix::ExitTerminator terminator;
+  ControlLink control;
+  runtime::EventLoop loop;
+  runtime::Env env;
+  std::unique_ptr<cluster::PostOffice> post_office;
+  ProcessList processes;
+  Asker* asker = nullptr;
+  std::uint32_t next_stream = 1;
+};
+
+Client::Client(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Client::~Client() {
+  if (parts_ && parts_->control.source != nullptr) parts_->loop.remove_source(*parts_->control.source);
+}
+
+Outcome<std::unique_ptr<Client>> Client::open(const ClusterState& state) {
+  auto parts = std::make_unique<Parts>(runtime::posix::kernel_seed());
+  CONSORT_TRY(parts->control, open_operator_link(state, parts->node));
+  parts->processes = state.processes;
+  parts->env.control = parts->control.link.get();
+  parts->loop.set_env(parts->env);
+  parts->loop.add_source(*parts->control.source);
+  parts->post_office = std::make_unique<cluster::PostOffice>(parts->loop);
+  for (const auto& process : state.processes.all()) {
+    CONSORT_TRY(const runtime::LinkAddress address, control_address(state, process.name));
+    CONSORT_RETURN_IF_ERROR(parts->post_office->connect(cluster::Plane::kControl, process.node, {}, address));
+  }
+  Parts* raw = parts.get();
+  parts->loop.spawn_root(static_cast<std::uint16_t>(Role::kClient), kAskerIndex, [raw] {
+    auto asker = std::make_unique<Asker>();
+    raw->asker = asker.get();
+    return asker;
+  });
+  return std::unique_ptr<Client>(new Client(std::move(parts)));
+}
+
+Client::Asker& Client::asker() { return *parts_->asker; }
+
+runtime::Instant Client::now() const { return parts_->clock.now(); }
+
+bool Client::turn_until(const std::function<bool()>& done, runtime::Duration deadline) {
+  return parts_->loop.run_until(done, parts_->clock.now() + deadline);
+}
+
+Outcome<cluster::ClusterStatusReport> Client::status(runtime::Duration deadline) {
+  const runtime::RefTo<cluster::CoordinatorProtocol> coordinator{
+      {parts_->processes.coordinator.node, {}, cluster::actor_id(Role::kCoordinator)}};
+  auto report = ask(coordinator, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
+  if (report.ok()) return report;
+  for (const auto& worker : parts_->processes.workers) {
+    const runtime::RefTo<cluster::MembershipProtocol> membership{{worker.node, {}, cluster::actor_id(Role::kMembership)}};
+    auto answer = ask(membership, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
+    if (!answer.ok()) continue;
+    answer->coordinator_reachable = false;
+    return answer;
+  }
+  return failure(report.error().kind, "neither the coordinator nor a worker answers: is the cluster up?");
+}
+
+Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::batcher(const cluster::ClusterView& view) const {
+  const auto member = std::ranges::find_if(view.members, [](const cluster::Member& m) { return m.roles.batcher; });
+  if (member == view.members.end() || member->incarnation.value == 0) {
+    return failure(ErrorKind::kPeerDown, "the node with the batcher is not there: requests can be made when it is back");
+  }
+  return runtime::RefTo<actors::BatcherProtocol>{
+      {member->node, member->incarnation, cluster::actor_id(Role::kBatcher)}};
+}
+
+runtime::ActorRef Client::start_stream(runtime::RefTo<actors::BatcherProtocol> batcher,
+                                       actors::GenerationRequest request, actors::StreamEvents events) {
+  const std::uint32_t stream = parts_->next_stream++;
+  return parts_->loop.spawn_root(
+      static_cast<std::uint16_t>(Role::kClient), stream,
+      [batcher, stream, request = std::move(request), events = std::move(events)] {
+        return std::make_unique<actors::TokenStream>(batcher, stream, request, events);
+      });
+}
+
+void Client::stop(runtime::ActorRef actor) { parts_->loop.stop_actor(actor.actor); }
+
+}  // namespace consort::cli

@@ -1,0 +1,33 @@
+// The cluster's control plane on this host: keys and addresses that `up` makes once, and each process' own link.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "cli/house/cluster_state.hpp"
+#include "runtime/env.hpp"
+#include "runtime/outcome.hpp"
+
+namespace consort::cli {
+
+// A key pair per process and for the operator, the list of keys that may speak, an address per process. Keys are made
+// on the first `up` and kept; addresses are new each time.
+runtime::Status prepare_control_plane(const ClusterState& state);
+
+// Where a process listens, as `up` wrote it.
+runtime::Outcome<runtime::LinkAddress> control_address(const ClusterState& state, const std::string& process);
+
+// A link, the source that turns it (the same object), and how it learns the incarnation that its process was given.
+struct ControlLink {
+  std::shared_ptr<runtime::Link> link;
+  runtime::EventSource* source = nullptr;
+  std::function<void(runtime::Incarnation)> set_incarnation;
+};
+// Of a process of the cluster: bound where its address file says.
+runtime::Outcome<ControlLink> open_control_link(const ClusterState& state, const ProcessPlace& process);
+// Of a client: the operator's key, a node id drawn anew.
+runtime::Outcome<ControlLink> open_operator_link(const ClusterState& state, runtime::NodeId client);
+
+}  // namespace consort::cli

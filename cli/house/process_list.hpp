@@ -1,0 +1,35 @@
+// Which processes a cluster file stands for: the Coordinator, an agent per host, a worker per node, the operator.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cluster/node_config.hpp"
+#include "runtime/ids.hpp"
+#include "runtime/outcome.hpp"
+
+namespace consort::cli {
+
+inline constexpr std::string_view kCoordinatorProcess = "coordinator";
+inline constexpr std::string_view kOperatorProcess = "operator";
+
+struct ProcessPlace {
+  std::string name;  // of its key, address, pid and log files
+  runtime::NodeId node;
+  std::string host;
+};
+
+struct ProcessList {
+  ProcessPlace coordinator;
+  std::vector<ProcessPlace> agents;   // one per host, in the order in which the file names hosts
+  std::vector<ProcessPlace> workers;  // in the order of the file
+
+  // Refuses node names that other processes have.
+  static runtime::Outcome<ProcessList> of(const cluster::ClusterConfig& config);
+  const ProcessPlace& agent_of(std::string_view host) const;
+  std::vector<ProcessPlace> all() const;  // without the operator
+};
+
+}  // namespace consort::cli

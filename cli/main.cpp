@@ -1,0 +1,169 @@
+// The program: flags to options, one command to run.
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+
+#include "cli/commands.hpp"
+
+namespace consort::cli {
+
+int wrong_use(const std::string& text) {
+  std::fprintf(stderr, "consort: %s\n", text.c_str());
+  return kExitWrongUse;
+}
+
+int job_failed(const std::string& text) {
+  std::fprintf(stderr, "consort: %s\n", text.c_str());
+  return kExitFailed;
+}
+
+}  // namespace consort::cli
+
+namespace {
+
+using namespace consort::cli;
+
+struct Options {
+  UpOptions up;
+  DownOptions down;
+  StatusOptions status;
+  GenerateOptions generate;
+  LogitsOptions logits;
+  InspectOptions inspect;
+  TokenizeOptions tokenize;
+  std::string doctor_cluster;
+  TraceOptions trace;
+  SimulateOptions simulate;
+  ProcessOptions process;
+  std::function<int()> chosen;
+};
+
+std::string seconds_help(const char* text) { return std::string(text) + " (seconds)"; }
+
+void add_source(CLI::App& command, ModelSource& source) {
+  auto* model = command.add_option("--model", source.model_dir, "model directory: run in this one process");
+  auto* cluster = command.add_option("--cluster", source.cluster_file, "cluster file: run on the cluster that is up");
+  model->excludes(cluster);
+  command.add_option("--numeric-plan", source.numeric_plan_file,
+                     "with --model: compute with this plan (from `consort status --numeric-plan`)");
+  command.parse_complete_callback([&source] {
+    if (source.model_dir.empty() == source.cluster_file.empty()) {
+      throw CLI::ValidationError("say either --model DIR or --cluster FILE");
+    }
+  });
+}
+
+void add_cluster_commands(CLI::App& app, Options& o) {
+  auto* up = app.add_subcommand("up", "bring a cluster up; ready when a real token has crossed every node");
+  up->add_option("file", o.up.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  up->add_flag("--detach", o.up.detach, "return when ready; `consort down` ends it");
+  up->add_flag("--no-restart", o.up.no_restart, "do not start ended nodes again");
+  up->add_option("--numeric-plan", o.up.numeric_plan_file, "use this numeric plan at the first up")->check(CLI::ExistingFile);
+  up->add_option("--ready-deadline", o.up.ready_deadline, seconds_help("give up after this long"))->capture_default_str();
+  up->final_callback([&o] { o.chosen = [&o] { return run_up(o.up); }; });
+
+  auto* down = app.add_subcommand("down", "end a cluster");
+  down->add_option("file", o.down.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  down->final_callback([&o] { o.chosen = [&o] { return run_down(o.down); }; });
+
+  auto* status = app.add_subcommand("status", "nodes, roles, incarnations, parts, bytes read, health");
+  status->add_option("file", o.status.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  status->add_option("--numeric-plan", o.status.numeric_plan_out, "write the numeric plan in force to this file");
+  status->add_flag("--json", o.status.json, "one JSON object instead of a table");
+  status->final_callback([&o] { o.chosen = [&o] { return run_status(o.status); }; });
+
+  auto* trace = app.add_subcommand("trace", "record the running cluster as one Chrome trace over all nodes");
+  trace->add_option("file", o.trace.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  trace->add_option("--out", o.trace.out, "where to write the JSON")->required();
+  trace->add_option("--milliseconds", o.trace.duration, "how long to record")->capture_default_str();
+  trace->final_callback([&o] { o.chosen = [&o] { return run_trace(o.trace); }; });
+
+  auto* simulate = app.add_subcommand("simulate", "run a cluster file in virtual time from a seed");
+  simulate->add_option("file", o.simulate.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  simulate->add_option("--seed", o.simulate.seed, "everything random comes from it")->capture_default_str();
+  simulate->add_option("--faults", o.simulate.faults,
+                       "fault plan, e.g. \"crash garage at 1200; pause attic 1s at 2000\" (event numbers)");
+  simulate->add_option("--ids", o.simulate.ids, "prompt ids (default: 3,1,4,1,5,9,2,6)");
+  simulate->add_option("--requests", o.simulate.requests, "requests at once")->capture_default_str();
+  simulate->add_option("--max-new-tokens", o.simulate.max_new_tokens, "tokens per request")->capture_default_str();
+  simulate->add_flag("--json", o.simulate.json, "one JSON line per event and per request");
+  simulate->final_callback([&o] { o.chosen = [&o] { return run_simulate(o.simulate); }; });
+}
+
+void add_model_commands(CLI::App& app, Options& o) {
+  auto* generate = app.add_subcommand("generate", "text from a prompt, in one process or on a cluster");
+  add_source(*generate, o.generate.source);
+  auto* prompt = generate->add_option("--prompt", o.generate.prompt, "text to continue");
+  auto* chat = generate->add_option("--chat", o.generate.chat, "one user message in the model's chat format");
+  auto* ids = generate->add_option("--ids", o.generate.ids, "token ids, comma separated");
+  prompt->excludes(chat)->excludes(ids);
+  chat->excludes(ids);
+  generate->add_option("--system", o.generate.system, "system message, with --chat");
+  generate->add_option("--chat-format", o.generate.chat_format, "instead of the one that tokenizer_config.json has");
+  generate->add_option("--temperature", o.generate.temperature, "0: the likeliest token")->capture_default_str();
+  generate->add_option("--top-p", o.generate.top_p, "smallest set with this much probability")->capture_default_str();
+  generate->add_option("--top-k", o.generate.top_k, "0: all")->capture_default_str();
+  generate->add_option("--min-p", o.generate.min_p, "relative to the likeliest token")->capture_default_str();
+  generate->add_option("--seed", o.generate.seed, "draws depend on it and the position only")->capture_default_str();
+  generate->add_option("--max-new-tokens", o.generate.max_new_tokens, "")->capture_default_str();
+  generate->add_flag("--ignore-eos", o.generate.ignore_eos, "go on after the end-of-text token");
+  generate->add_option("--deadline", o.generate.deadline, "milliseconds until the request ends in words")
+      ->capture_default_str();
+  generate->add_option("--chunk-tokens", o.generate.chunk_tokens, "prefill chunk, with --model")->capture_default_str();
+  generate->add_flag("--json", o.generate.json, "one JSON line per token, with its logits_crc");
+  generate->final_callback([&o] { o.chosen = [&o] { return run_generate(o.generate); }; });
+
+  auto* logits = app.add_subcommand("logits", "logits, hidden states and routes of given ids as safetensors");
+  add_source(*logits, o.logits.source);
+  logits->add_option("--ids", o.logits.ids, "token ids, comma separated")->required();
+  logits->add_option("--out", o.logits.out, "safetensors file to write")->required();
+  logits->add_option("--chunk-tokens", o.logits.chunk_tokens, "prefill chunk, with --model")->capture_default_str();
+  logits->final_callback([&o] { o.chosen = [&o] { return run_logits(o.logits); }; });
+
+  auto* inspect = app.add_subcommand("inspect", "what a model directory holds: parameters, bytes, KV per token");
+  inspect->add_option("dir", o.inspect.model_dir, "model directory")->required()->check(CLI::ExistingDirectory);
+  inspect->add_flag("--json", o.inspect.json, "one JSON object instead of tables");
+  inspect->final_callback([&o] { o.chosen = [&o] { return run_inspect(o.inspect); }; });
+
+  auto* tokenize = app.add_subcommand("tokenize", "text to ids, or ids to text");
+  tokenize->add_option("dir", o.tokenize.model_dir, "model directory")->required()->check(CLI::ExistingDirectory);
+  auto* text = tokenize->add_option("--text", o.tokenize.text, "text to encode (default: standard input)");
+  tokenize->add_option("--ids", o.tokenize.ids, "ids to decode")->excludes(text);
+  tokenize->final_callback([&o] { o.chosen = [&o] { return run_tokenize(o.tokenize); }; });
+
+  auto* doctor = app.add_subcommand("doctor", "what this machine has for Consort, and what is missing");
+  doctor->add_option("file", o.doctor_cluster, "cluster file to check too")->check(CLI::ExistingFile);
+  doctor->final_callback([&o] { o.chosen = [&o] { return run_doctor(o.doctor_cluster); }; });
+}
+
+void add_process_commands(CLI::App& app, Options& o) {
+  const auto add = [&](const char* name, int (*run)(const ProcessOptions&)) {
+    auto* command = app.add_subcommand(name, "started by `consort up`, not by people");
+    command->group("");
+    command->add_option("--state", o.process.state_dir)->required();
+    command->add_option("--name", o.process.name);
+    command->final_callback([&o, run] { o.chosen = [&o, run] { return run(o.process); }; });
+  };
+  add("agent-process", run_agent_process);
+  add("coordinator-process", run_coordinator_process);
+  add("worker-process", run_worker_process);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Consort serves mixture-of-experts models over unlike machines."};
+  app.set_version_flag("--version", "consort 0.1.0");
+  app.require_subcommand(1);
+  Options options;
+  add_cluster_commands(app, options);
+  add_model_commands(app, options);
+  add_process_commands(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitWrongUse;
+  }
+  return options.chosen();
+}
