@@ -32,6 +32,12 @@ constexpr std::uint64_t kProbeShare = 500;
 constexpr std::uint64_t kMaxProbeBytes = std::uint64_t{256} << 20;
 constexpr std::size_t kProbeRuns = 5;
 
+bool exists(const model::ModelConfig& config, const model::PartKey& key) {
+  return key.kind == model::PartKind::kRoutedExpert && std::int64_t{key.layer.value} < config.num_hidden_layers &&
+         config.is_moe(key.layer.value) && std::int64_t{key.index} < config.n_routed_experts && key.column_count > 0 &&
+         std::int64_t{key.first_column} + key.column_count <= config.moe_intermediate_size;
+}
+
 // Pieces of one cut unit of the first MoE layer's experts, neighbours apart in memory.
 std::vector<model::PartKey> probe_pieces(const model::Checkpoint& checkpoint) {
   const model::ModelConfig& config = checkpoint.config();
@@ -174,6 +180,11 @@ void ExpertGroup::on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, 
 // --- loading ---------------------------------------------------------------------------------------------------------
 
 void ExpertGroup::on(cluster::LoadParts message, runtime::ReplyTo<cluster::PartsLoaded> reply) {
+  for (const cluster::PartId& id : message.parts) {
+    if (exists(parts_.checkpoint->config(), part_key(id))) continue;
+    return reply.reject({ErrorKind::kInvalid, "the placement names " + describe(part_key(id)) +
+                                                  ", which this node's checkpoint does not have"});
+  }
   if (loading_) {
     loading_->reply.reject({ErrorKind::kCancelled, "a newer placement came while parts were being read"});
   }

@@ -50,6 +50,7 @@ class Decoder final : public runtime::ActorOf<Decoder, DecoderProtocol> {
 
   using RunningPtr = std::shared_ptr<Running>;  // shared with its work on the executor
   runtime::Status begin(Running& step);
+  std::uint64_t layer_bytes() const;
   void advance_ready(const RunningPtr& step);
   void advance(const RunningPtr& step, std::size_t batch);
   void while_away(const RunningPtr& step, std::size_t batch);
