@@ -3,10 +3,12 @@
 
   faults.py --consort PROGRAM [--runs 10] [--tokens 1000] [--only NAME ...] [--once]
 
-Every run: three nodes, replicas = 2, one request of --tokens tokens, the fault between tokens 100 and 900 (a tenth and
-nine tenths). All ids and every logits_crc must equal the undisturbed run's. Prints the largest gap between two tokens of
-each run, and per fault the median and the worst. For the loss of an experts node the trace must show a dispatch that was
-outstanding there and replayed, or the run does not count and is done again. --once: each fault once, results only.
+kill-*, stop-*: three nodes, replicas = 2, one request of --tokens tokens (two where a trunk is lost, so that one runs
+there), the fault between a tenth and nine tenths of them. All ids and every logits_crc must equal the undisturbed run's.
+Prints the largest gap between two tokens after the fault, and per fault the median and the worst. For the loss of an
+experts node the trace must show a dispatch that was outstanding there and replayed, or the run does not count and is
+done again. The others are done once: lost-part (replicas = 1, no restart), lost-part-restart, kill-batcher.
+--once: each fault once, results only, not times.
 SPDX-License-Identifier: Apache-2.0
 """
 import argparse
@@ -18,19 +20,21 @@ import sys
 import tempfile
 import time
 
-from local_cluster import KILL, STOP, LocalCluster, make_checkpoint
+from local_cluster import FAULT_NODES, KILL, STOP, LocalCluster, make_checkpoint
 
-# name: (process, signal, gap in seconds that the median should keep, trace must show a replay)
+# name: (process, signal, gap in seconds that the median should keep, what must be seen to be lost)
 FAULTS = {
-    "kill-garage": ("garage", KILL, 0.300, True),
-    "stop-garage": ("garage", STOP, 1.200, True),
-    "kill-attic": ("attic", KILL, 3.000, False),
-    "stop-attic": ("attic", STOP, 3.000, False),
-    "kill-coordinator": ("coordinator", KILL, None, False),  # no gap above twice the undisturbed run's largest
+    "kill-garage": ("garage", KILL, 0.300, "dispatch"),
+    "stop-garage": ("garage", STOP, 1.200, "dispatch"),
+    "kill-attic": ("attic", KILL, 3.000, "trunk"),
+    "stop-attic": ("attic", STOP, 3.000, "trunk"),
+    "kill-coordinator": ("coordinator", KILL, None, None),  # no gap above twice the undisturbed run's largest
 }
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
-TRACE_MILLISECONDS = 3000
-MAX_UNCOUNTED = 10  # runs in which the fault fell between two dispatches
+TRACE_MILLISECONDS = 1500
+MAX_UNCOUNTED = 20  # runs in which the fault fell between two dispatches
+BATCHER_WORDS_SECONDS = 1.0
+LOST_PART_DEADLINE_MS = 6000
 
 
 def replayed_at(trace_file, node):
@@ -40,64 +44,129 @@ def replayed_at(trace_file, node):
     return any(e.get("name") == "replayed" and e.get("args", {}).get("a") == node for e in events)
 
 
-def disturbed(cluster, fault, tokens, rng, node_ids):
-    process, signal_number, _, must_replay = FAULTS[fault]
-    at = rng.randrange(tokens // 10, tokens * 7 // 10)  # the trace needs a moment to start: well before nine tenths
+def disturbed(cluster, fault, tokens, rng):
+    """One run. Returns its streams, the one measured first; when the fault was; and whether the run counts."""
+    process, signal_number, _, loses = FAULTS[fault]
+    at = rng.randrange(tokens // 10, tokens * 6 // 10)  # the trace needs a moment to start: well before nine tenths
     trace_file = os.path.join(cluster.folder, "trace.json")
-    stream = cluster.generate(PROMPT, tokens)
-    stream.wait_tokens(at)
-    trace = cluster.record(TRACE_MILLISECONDS, trace_file) if must_replay else None
-    at = len(stream.tokens)
+    streams = [cluster.generate(PROMPT, tokens)]
+    if loses == "trunk":  # the first is on desk; the second goes to the other trunk
+        streams[0].wait_tokens(1)
+        streams.insert(0, cluster.generate(PROMPT, tokens))
+    streams[0].wait_tokens(at)
+    trace = cluster.record(TRACE_MILLISECONDS, trace_file) if loses == "dispatch" else None
+    at, when = len(streams[0].tokens), time.monotonic()
     cluster.signal(process, signal_number)
-    stream.drain()
+    for stream in streams:
+        stream.drain()
     counted = tokens // 10 <= at <= tokens * 9 // 10
     if trace is not None:
         trace.wait(timeout=60)
-        counted = counted and os.path.exists(trace_file) and replayed_at(trace_file, node_ids[process])
-    return stream, at, counted
+        node = cluster.nodes()[process]["node"]
+        counted = counted and os.path.exists(trace_file) and replayed_at(trace_file, node)
+    if loses == "trunk":
+        counted = counted and streams[0].end.get("moves", 1) > 0
+    return streams, at, when, counted
 
 
-def run_fault(args, fault, model, reference, rng):
-    process, _, limit, _ = FAULTS[fault]
+def run_fault(args, fault, model, rng):
+    process, _, limit, loses = FAULTS[fault]
     gaps, uncounted, failed = [], 0, 0
-    with LocalCluster(args.consort, model) as cluster:
-        node_ids = {n["name"]: n["node"] for n in cluster.status()["nodes"]}
+    with LocalCluster(args.consort, model, nodes=FAULT_NODES) as cluster:
         calm = cluster.generate(PROMPT, args.tokens).drain()
-        if calm.tokens != reference:
-            raise RuntimeError(f"{fault}: the undisturbed run differs from the reference ({calm.error})")
+        if calm.tokens != args.reference:
+            print(f"{fault}: the undisturbed run differs from the reference: {calm.end} {calm.error}\n{cluster.logs()}")
+            return False
         while len(gaps) < args.runs and failed == 0 and uncounted <= MAX_UNCOUNTED:
-            stream, at, counted = disturbed(cluster, fault, args.tokens, rng, node_ids)
-            same = stream.tokens == reference and stream.exit_code == 0
-            if not same:
+            life = 0 if process == "coordinator" else cluster.nodes()[process]["incarnation"]
+            streams, at, when, counted = disturbed(cluster, fault, args.tokens, rng)
+            wrong = [s for s in streams if s.tokens != args.reference or s.exit_code != 0]
+            if wrong:
                 failed += 1
-                print(f"{fault}: token {at}: WRONG after {len(stream.tokens)} tokens: {stream.end} {stream.error}")
+                print(f"{fault}: token {at}: WRONG after {len(wrong[0].tokens)} tokens: {wrong[0].end} {wrong[0].error}")
                 print(cluster.logs())
             elif not counted:
                 uncounted += 1
-                print(f"{fault}: token {at}: does not count", flush=True)
+                print(f"{fault}: token {at}: same ids and logits, but nothing was lost: does not count", flush=True)
             else:
-                gaps.append(stream.largest_gap())
+                gaps.append(streams[0].largest_gap(when))
                 print(f"{fault}: token {at}: same ids and logits, largest gap {gaps[-1] * 1000:.0f} ms "
                       f"(undisturbed {calm.largest_gap() * 1000:.0f} ms)", flush=True)
             if process != "coordinator":
-                cluster.wait_ready(process)
+                cluster.wait_ready(process, life)
             else:
-                time.sleep(2.0)
-    if len(gaps) < args.runs:
-        failed += 1
-    goal = f"goal {limit * 1000:.0f} ms" if limit else f"goal {2 * calm.largest_gap() * 1000:.0f} ms for the worst"
+                time.sleep(1.0)
     if gaps:
+        goal = f"goal {limit * 1000:.0f} ms" if limit else f"goal {2 * calm.largest_gap() * 1000:.0f} ms for the worst"
         print(f"{fault}: {len(gaps)} runs, gap median {statistics.median(gaps) * 1000:.0f} ms, worst "
               f"{max(gaps) * 1000:.0f} ms, {goal}; {uncounted} did not count", flush=True)
-    return failed == 0
+    return failed == 0 and len(gaps) == args.runs
+
+
+def whole(stream, tokens):
+    return stream.exit_code == 0 and len(stream.tokens) == tokens
+
+
+def run_lost_part(args, model, restart):
+    """One replica of each expert. One world of tokens needs only experts that live on; the other waits for the lost."""
+    name = "lost-part-restart" if restart else "lost-part"
+    vocabulary = json.load(open(os.path.join(model, "config.json")))["vocab_size"]
+    prompts = {"first": PROMPT, "second": [vocabulary // 2 + i for i in PROMPT]}
+    tokens = args.tokens
+    with LocalCluster(args.consort, model, nodes=FAULT_NODES, replicas=1, columns="never",
+                      flags=() if restart else ("--no-restart",)) as cluster:
+        calm = {world: cluster.generate(ids, tokens).drain() for world, ids in prompts.items()}
+        if not all(whole(s, tokens) for s in calm.values()):
+            print(f"{name}: an undisturbed run failed\n{cluster.logs()}")
+            return False
+        life = cluster.nodes()["garage"]["incarnation"]
+        deadline = 60000 if restart else LOST_PART_DEADLINE_MS
+        streams = {world: cluster.generate(ids, tokens, deadline_ms=deadline) for world, ids in prompts.items()}
+        for stream in streams.values():
+            stream.wait_tokens(tokens // 10)
+        cluster.signal("garage", KILL)
+        for stream in streams.values():
+            stream.drain()
+        if restart:
+            cluster.wait_ready("garage", life)
+    good = any(True for _ in streams)
+    said = []
+    for world, stream in streams.items():
+        complete = whole(stream, tokens)
+        prefix = stream.tokens == calm[world].tokens[:len(stream.tokens)]
+        words = stream.end is not None and stream.end.get("end") == "deadline" and "is at no node" in stream.error
+        good = good and prefix and (complete or (not restart and words))
+        said.append(f"{world} world: {'complete' if complete else str(len(stream.tokens)) + ' tokens, ' + stream.error.strip()}")
+    print(f"{name}: " + "; ".join(said), flush=True)
+    return good
+
+
+def run_kill_batcher(args, model):
+    with LocalCluster(args.consort, model, nodes=FAULT_NODES) as cluster:
+        life = cluster.nodes()["desk"]["incarnation"]
+        stream = cluster.generate(PROMPT, args.tokens)
+        stream.wait_tokens(args.tokens // 10)
+        when = time.monotonic()
+        cluster.signal("desk", KILL)
+        stream.drain()
+        took = time.monotonic() - when
+        words = stream.exit_code == 1 and "Batcher" in stream.error
+        prefix = stream.tokens == args.reference[:len(stream.tokens)]
+        cluster.wait_ready("desk", life)
+        again = cluster.generate(PROMPT, args.tokens).drain()
+        print(f"kill-batcher: ended in words after {took * 1000:.0f} ms (goal {BATCHER_WORDS_SECONDS * 1000:.0f} ms): "
+              f"{stream.error.strip()}", flush=True)
+    in_time = args.once or took <= BATCHER_WORDS_SECONDS
+    return words and prefix and in_time and again.tokens == args.reference
 
 
 def main():
+    names = list(FAULTS) + ["lost-part", "lost-part-restart", "kill-batcher"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--consort", required=True)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=1000)
-    parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=list(FAULTS))
+    parser.add_argument("--only", nargs="*", default=names, choices=names)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--once", action="store_true")
     args = parser.parse_args()
@@ -107,14 +176,24 @@ def main():
     passed = 0
     with tempfile.TemporaryDirectory(prefix="consort-model-") as folder:
         model = make_checkpoint(os.path.join(folder, "model"))
-        with LocalCluster(args.consort, model) as cluster:
+        worlds = make_checkpoint(os.path.join(folder, "worlds"), "--two-worlds")
+        with LocalCluster(args.consort, model, nodes=FAULT_NODES) as cluster:
             reference = cluster.generate(PROMPT, args.tokens).drain()
-            if reference.exit_code != 0 or len(reference.tokens) != args.tokens:
+            if not whole(reference, args.tokens):
                 print(f"the undisturbed run failed: {reference.end} {reference.error}\n{cluster.logs()}")
                 return 1
-            print(f"undisturbed: {args.tokens} tokens, largest gap {reference.largest_gap() * 1000:.0f} ms", flush=True)
+        args.reference = reference.tokens
+        print(f"undisturbed: {args.tokens} tokens, largest gap {reference.largest_gap() * 1000:.0f} ms", flush=True)
         for fault in args.only:
-            passed += run_fault(args, fault, model, reference.tokens, rng)
+            if fault in FAULTS:
+                good = run_fault(args, fault, model, rng)
+            elif fault == "kill-batcher":
+                good = run_kill_batcher(args, model)
+            else:
+                good = run_lost_part(args, worlds, fault == "lost-part-restart")
+            passed += good
+            if not good:
+                print(f"failed: {fault}", flush=True)
     print(f"{passed} passed, {len(args.only) - passed} failed, 0 skipped")
     return 0 if passed == len(args.only) else 1
 
