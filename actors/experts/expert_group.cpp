@@ -279,11 +279,12 @@ void ExpertGroup::probe_next() {
   work.label = "probe parts";
   work.weight_bytes = probe_->run_bytes;
   work.rows = 1;
-  work.run = [probe = probe_](runtime::Workers& workers) {
+  const std::uint64_t repeats = parts_.is_timed_by_model ? 1 : probe_->repeats;
+  work.run = [probe = probe_, repeats](runtime::Workers& workers) {
     const auto hidden = static_cast<std::int64_t>(probe->row.size());
     const runtime::ConstTensorView row(reinterpret_cast<const std::byte*>(probe->row.data()), runtime::Dtype::kF32, {1, hidden});
     const runtime::TensorView out(reinterpret_cast<std::byte*>(probe->out.data()), runtime::Dtype::kF32, {1, hidden});
-    for (std::uint64_t i = 0; i < probe->repeats; ++i) {
+    for (std::uint64_t i = 0; i < repeats; ++i) {
       for (const auto& weights : probe->weights) model::compute_part(*weights, row, out, workers);
     }
   };

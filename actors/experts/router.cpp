@@ -444,6 +444,7 @@ void Router::finish_if_whole(std::uint64_t name) {
   if (pass.left > 0) return;
   if (pass.result.waiting.empty() && !pass.message.visit_all_nodes) pass.result.why_waiting.clear();
   pass.result.visited.assign(pass.visited.begin(), pass.visited.end());
+  if (settings_.observer != nullptr) settings_.observer->on_answered(pass.message, pass.result);
   pass.reply.send(std::move(pass.result));
   passes_.erase(at);
 }

@@ -47,6 +47,7 @@ struct Decoder::MicroBatch {
   std::optional<RoutePass> needed;
   std::vector<model::RowOrigin> origins;  // of needed->rows
   std::int64_t top_k = 0;
+  DispatchKey key;                 // of what was asked for last
   std::vector<std::pair<std::size_t, Outcome<StepToken>>> sampled;  // with their sequences, in order of position
 };
 
@@ -255,6 +256,7 @@ void Decoder::Running::keep_going(MicroBatch& batch, std::span<const std::size_t
   for (const std::size_t sequence : leavers) batch.pass->drop_rows(sequence);
   if (batch.outputs) {
     const Span span(env, "take", number, step_number);
+    if (parts.observer != nullptr) parts.observer->on_combined(batch.key, batch.outputs->outputs);
     batch.pass->take(batch.outputs->outputs, workers);
     batch.outputs.reset();
   }
@@ -332,6 +334,7 @@ void Decoder::ask_for_parts(const RunningPtr& step, std::size_t b) {
   pass.key.decoder_incarnation = self().incarnation;
   pass.key.step = step->message.step;
   pass.key.micro_batch = static_cast<std::uint32_t>(b);
+  batch.key = pass.key;
   pass.urgency = step->urgency;
   pass.visit_all_nodes = step->message.visit_all_nodes && b == 0 && batch.advances == 1;
   const runtime::RefTo<RouterProtocol> router{{loop().node(), loop().incarnation(), cluster::actor_id(cluster::Role::kRouter)}};

@@ -116,7 +116,8 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   subscribe(loop.spawn_root(kViewKeeperType, 0, [view = view_] { return std::make_unique<ViewKeeper>(view); }));
 
   if (node.roles.experts) {
-    const actors::ExpertGroupParts parts{memory_->checkpoint, memory_->parts, &memory_->buffers, {}};
+    const actors::ExpertGroupParts parts{memory_->checkpoint, memory_->parts, &memory_->buffers, {},
+                                         options.is_timed_by_model};
     const auto group =
         loop.spawn_root(static_cast<std::uint16_t>(Role::kExpertGroup), 0,
                         [parts, view = view_] { return std::make_unique<actors::ExpertGroup>(parts, *view); });
@@ -124,14 +125,17 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
     membership.parts = runtime::RefTo<cluster::PartHolder>{group};
   }
   if (node.roles.trunk) {
-    const actors::RouterSettings settings{bytes_per_column(*memory_->checkpoint)};
+    const actors::RouterSettings settings{bytes_per_column(*memory_->checkpoint), options.pass_observer};
     subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kRouter), 0,
                               [settings, kept = memory_, view = view_, counters = router_counters_] {
                                 return std::make_unique<actors::Router>(settings, kept->buffers, *view, counters);
                               }));
-    const actors::DecoderParts parts{memory_->trunk, memory_->pages, &memory_->buffers};
+    const model::LayerRange all_layers{0, memory_->checkpoint->config().num_hidden_layers};
+    const actors::DecoderParts parts{memory_->trunk, memory_->pages, &memory_->buffers,
+                                     model::Trunk::bytes_needed(*memory_->checkpoint, all_layers), options.pass_observer};
     actors::DecoderSettings decoder;
     decoder.micro_batches = options.micro_batches;
+    decoder.min_rows_to_split = options.min_rows_to_split;
     spawn<actors::Decoder>(loop, Role::kDecoder, parts, decoder);
   }
   if (node.roles.batcher) {

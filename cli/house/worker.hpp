@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "actors/experts/pass_observer.hpp"
 #include "actors/experts/router.hpp"
 #include "actors/serving/batcher.hpp"
 #include "cluster/membership.hpp"
@@ -29,6 +30,10 @@ struct WorkerOptions {
   runtime::LinkAddress agent_address;
   std::function<void(runtime::Incarnation)> on_joined;  // links learn their incarnation here
   int micro_batches = 2;
+  std::uint32_t min_rows_to_split = 32;        // rows of one sequence that are worth two micro-batches
+  // A simulation's: passes are shown to it, and the device's time is computed, not spent.
+  actors::PassObserver* pass_observer = nullptr;
+  bool is_timed_by_model = false;
 };
 
 // Weights, pages and buffers of a worker. Outlives the actors, so that their restart takes milliseconds.

@@ -34,6 +34,13 @@ void SimDevice::start_next() {
   }
 }
 
+void SimDevice::abandon() {
+  running_.reset();
+  for (auto& queue : waiting_) {
+    while (!queue.empty()) (void)queue.pop();
+  }
+}
+
 void SimDevice::complete() {
   CONSORT_CHECK(running_.has_value(), "a device ends work that it did not begin");
   Piece piece = std::move(*running_);

@@ -32,6 +32,7 @@ struct SimEvent {
   ActorId actor;
   MessageKind message_kind = 0;
   NodeId peer;
+  Incarnation peer_incarnation;  // of a frame: the life that sent it; 0: it had none yet
   std::uint32_t checksum = 0;  // of the frame's header and metadata
   std::uint32_t detail = 0;
 };

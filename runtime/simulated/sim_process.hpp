@@ -69,6 +69,7 @@ class SimProcess {
  public:
   const std::string& name() const { return name_; }
   NodeId node() const { return node_; }
+  std::uint32_t index() const { return index_; }  // as World::process() takes it
   ProcessId id() const { return static_cast<ProcessId>(index_) + 1; }
   const std::string& host() const { return host_; }
   const ProcessSpec& spec() const { return spec_; }
