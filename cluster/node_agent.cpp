@@ -195,8 +195,12 @@ void NodeAgent::on(TakeProbeTurn message, ReplyTo<ProbeTurn> reply) {
   State& s = *state_;
   if (s.find(message.node) == nullptr) return reply.reject({ErrorKind::kInvalid, "that node is not of this host"});
   if (s.probing == message.node) return reply.send({});  // the answer to an earlier ask was lost
+  const auto waiting = std::ranges::find(s.probers, message.node, &State::Prober::node);
+  if (waiting != s.probers.end()) {  // asked again: the place is kept
+    waiting->reply = std::move(reply);
+    return;
+  }
   if (s.probers.size() >= kMaxProbersWaiting) return reply.reject({ErrorKind::kExhausted, "too many wait to probe"});
-  std::erase_if(s.probers, [&](const State::Prober& p) { return p.node == message.node; });
   s.probers.push_back({message.node, std::move(reply)});
   s.next_prober();
 }

@@ -365,6 +365,7 @@ bool PostOffice::State::take_own(NodeId from, Peer& source, const FrameHeader& h
       ++counters.credit_resets;
       reset_credit(source);
       loop.asks_lost(from, {ErrorKind::kPeerDown, "the wire from " + words(from) + " broke"});
+      loop.watch_again(from);
       return true;
     case kIncarnationOverKind:
       if (header.target_incarnation == loop.incarnation() && loop.incarnation().value != 0 && own_end) {
@@ -434,6 +435,7 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       frame.header.source_incarnation = loop.incarnation();
       frame.header.target_incarnation = of.incarnation;
       [[maybe_unused]] const Status sent = send(node, std::move(frame));  // a wire that breaks again starts again
+      loop.watch_again(node);
     }
     for (int c = 0; c < runtime::kMessageClassCount; ++c) give_back(node, of, static_cast<MessageClass>(c));
   } else {

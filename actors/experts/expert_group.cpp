@@ -32,6 +32,12 @@ constexpr std::uint64_t kProbeShare = 500;
 constexpr std::uint64_t kMaxProbeBytes = std::uint64_t{256} << 20;
 constexpr std::size_t kProbeRuns = 5;
 
+bool exists(const model::ModelConfig& config, const model::PartKey& key) {
+  return key.kind == model::PartKind::kRoutedExpert && std::int64_t{key.layer.value} < config.num_hidden_layers &&
+         config.is_moe(key.layer.value) && std::int64_t{key.index} < config.n_routed_experts && key.column_count > 0 &&
+         std::int64_t{key.first_column} + key.column_count <= config.moe_intermediate_size;
+}
+
 // Pieces of one cut unit of the first MoE layer's experts, neighbours apart in memory.
 std::vector<model::PartKey> probe_pieces(const model::Checkpoint& checkpoint) {
   const model::ModelConfig& config = checkpoint.config();
@@ -105,7 +111,6 @@ struct ExpertGroup::Probe {
   std::uint64_t run_bytes = 0;
   std::vector<double> bytes_per_second;
   Instant begin;
-  runtime::ReplyTo<cluster::PartsProbed> reply;
 };
 
 ExpertGroup::ExpertGroup(ExpertGroupParts parts, cluster::ClusterViewPtr view)
@@ -163,16 +168,23 @@ void ExpertGroup::on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, 
       work->run(workers);
     }
   };
-  auto owed = std::make_shared<runtime::ReplyTo<PartOutputs>>(std::move(reply));
-  compute(std::move(device_work), context.message_class, [work, owed] {
-    if (work->too_late) return owed->reject({ErrorKind::kTimedOut, "the executor came to it after its deadline"});
-    owed->send({work->message.hidden, work->message.output_count, std::move(work->outputs)});
+  const std::uint64_t name = next_computation_++;
+  owed_.emplace(name, std::move(reply));
+  compute(std::move(device_work), context.message_class, [this, work, name] {
+    runtime::ReplyTo<PartOutputs> owed = std::move(owed_.extract(name).mapped());
+    if (work->too_late) return owed.reject({ErrorKind::kTimedOut, "the executor came to it after its deadline"});
+    owed.send({work->message.hidden, work->message.output_count, std::move(work->outputs)});
   });
 }
 
 // --- loading ---------------------------------------------------------------------------------------------------------
 
 void ExpertGroup::on(cluster::LoadParts message, runtime::ReplyTo<cluster::PartsLoaded> reply) {
+  for (const cluster::PartId& id : message.parts) {
+    if (exists(parts_.checkpoint->config(), part_key(id))) continue;
+    return reply.reject({ErrorKind::kInvalid, "the placement names " + describe(part_key(id)) +
+                                                  ", which this node's checkpoint does not have"});
+  }
   if (loading_) {
     loading_->reply.reject({ErrorKind::kCancelled, "a newer placement came while parts were being read"});
   }
@@ -242,7 +254,7 @@ void ExpertGroup::on(cluster::ProbeParts, runtime::ReplyTo<cluster::PartsProbed>
     return reply.reject({ErrorKind::kInvalid, "the model has no routed experts to time"});
   }
   probe_ = std::make_shared<Probe>();
-  probe_->reply = std::move(reply);
+  probe_reply_ = std::move(reply);
   const std::vector<model::PartKey> keys = probe_pieces(*parts_.checkpoint);
   auto status = std::make_shared<runtime::Status>(runtime::done());
   auto scratch = std::make_shared<model::PartStore>();
@@ -297,8 +309,8 @@ void ExpertGroup::probe_next() {
 }
 
 void ExpertGroup::finish_probe(Outcome<cluster::PartsProbed> outcome) {
-  probe_->reply.settle(std::move(outcome));
   probe_.reset();
+  probe_reply_.settle(std::move(outcome));
 }
 
 }  // namespace consort::actors

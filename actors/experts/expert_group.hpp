@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -52,6 +54,10 @@ class ExpertGroup final : public runtime::ActorOf<ExpertGroup, ExpertGroupProtoc
   std::unique_ptr<Loading> loading_;
   std::uint64_t load_orders_ = 0;
   std::shared_ptr<Probe> probe_;  // shared with its work on the executor
+  // Replies stay with the actor: what the executor holds may outlive the loop.
+  runtime::ReplyTo<cluster::PartsProbed> probe_reply_;
+  std::map<std::uint64_t, runtime::ReplyTo<PartOutputs>> owed_;
+  std::uint64_t next_computation_ = 1;
 };
 
 }  // namespace consort::actors

@@ -167,6 +167,7 @@ void Batcher::on_step(const std::shared_ptr<StepInFlight>& step, Outcome<StepDon
   const auto peer = decoders_.find(step->decoder);
   const bool is_current = peer != decoders_.end() && peer->second->ledger_name == step->ledger;
   if (is_current) peer->second->step.reset();
+  step->leases.clear();  // the Decoder touches the pages no more
   if (outcome.ok() && outcome->sequences.size() != step->rows.size()) {
     outcome = Error{ErrorKind::kMalformed, "the Decoder answered for another number of sequences"};
   }

@@ -29,6 +29,8 @@ namespace {
 constexpr Duration kAnswerMargin = std::chrono::milliseconds(20);
 // Captured tensors of one Decoder: a few hundred positions of the widest vocabulary.
 constexpr std::uint64_t kMaxCaptureBytes = std::uint64_t{1} << 30;
+// The shared expert is about a quarter of a layer's trunk, in weights and in work for a row: what simulated devices go by.
+constexpr std::uint64_t kSharedShare = 4;
 
 }  // namespace
 
@@ -53,7 +55,6 @@ struct Decoder::MicroBatch {
 
 struct Decoder::Running {
   RunStep message;
-  runtime::ReplyTo<StepDone> reply;
   Instant deadline;
   MessageClass urgency = MessageClass::kDecode;
   DecoderParts parts;                 // keeps trunk and pages alive while the executor works
@@ -123,8 +124,8 @@ Decoder::~Decoder() {
 void Decoder::on(OpenLedger message, runtime::ReplyTo<LedgerOpened> reply) {
   if (running_) {
     running_->is_over = true;
-    running_->reply.reject({ErrorKind::kCancelled, "a new ledger was opened while the step ran"});
     running_.reset();
+    reply_.reject({ErrorKind::kCancelled, "a new ledger was opened while the step ran"});
   }
   ledger_ = message.ledger;
   captures_.clear();
@@ -147,13 +148,13 @@ void Decoder::on(RunStep message, runtime::ReplyTo<StepDone> reply, const runtim
   if (running_) return reply.reject({ErrorKind::kExhausted, "a step is running already"});
   auto step = std::make_shared<Running>();
   step->message = std::move(message);
-  step->reply = std::move(reply);
   step->deadline = context.deadline == Instant::max() ? context.deadline : context.deadline - kAnswerMargin;
   step->urgency = context.message_class;
   step->parts = parts_;
   step->done.step = step->message.step;
-  if (Status begun = begin(*step); !begun.ok()) return step->reply.reject(std::move(begun).error());
+  if (Status begun = begin(*step); !begun.ok()) return reply.reject(std::move(begun).error());
   running_ = step;
+  reply_ = std::move(reply);
   advance_ready(step);
 }
 
@@ -206,6 +207,10 @@ Status Decoder::begin(Running& step) {
   return runtime::done();
 }
 
+std::uint64_t Decoder::layer_bytes() const {
+  return parts_.trunk_bytes / static_cast<std::uint64_t>(parts_.trunk->config().num_hidden_layers);
+}
+
 // Starts every micro-batch whose parts are here and whose KV of earlier rows is written.
 void Decoder::advance_ready(const RunningPtr& step) {
   for (std::size_t b = 0; b < step->batches.size(); ++b) {
@@ -223,11 +228,10 @@ void Decoder::advance_ready(const RunningPtr& step) {
 void Decoder::advance(const RunningPtr& step, std::size_t b) {
   MicroBatch& batch = step->batches[b];
   batch.step = MicroBatch::Step::kComputing;
-  const auto layers = static_cast<std::uint64_t>(parts_.trunk->config().num_hidden_layers);
   runtime::DeviceWork work;
   work.label = "advance";
-  work.weight_bytes = parts_.trunk_bytes / (layers + 1) * 3 / 4;  // a layer's attention; its shared expert is the rest
-  work.rows = static_cast<std::uint64_t>(batch.pass->rows().size());
+  work.weight_bytes = layer_bytes() - layer_bytes() / kSharedShare;
+  work.rows = batch.pass->rows().size() - batch.pass->rows().size() / kSharedShare;
   work.run = [step, b, leavers = std::exchange(batch.leavers, {}), environment = &env()](runtime::Workers& workers) {
     if (!step->is_over) step->keep_going(step->batches[b], leavers, *environment, workers);
   };
@@ -309,11 +313,10 @@ void Decoder::Running::sample(MicroBatch& batch) {
 void Decoder::while_away(const RunningPtr& step, std::size_t b) {
   MicroBatch& batch = step->batches[b];
   batch.is_away = true;
-  const auto layers = static_cast<std::uint64_t>(parts_.trunk->config().num_hidden_layers);
   runtime::DeviceWork work;
   work.label = "shared";
-  work.weight_bytes = parts_.trunk_bytes / (layers + 1) / 4;
-  work.rows = static_cast<std::uint64_t>(batch.origins.size());
+  work.weight_bytes = layer_bytes() / kSharedShare;
+  work.rows = batch.origins.size() / kSharedShare;
   work.run = [step, b, environment = &env()](runtime::Workers& workers) {
     if (step->is_over) return;
     const Span span(*environment, "shared", static_cast<std::int64_t>(b), static_cast<std::int64_t>(step->message.step));
@@ -389,8 +392,8 @@ void Decoder::finish(const RunningPtr& step) {
     }
   }
   step->done.visited.assign(step->visited.begin(), step->visited.end());
-  step->reply.send(std::move(step->done));
   running_.reset();
+  reply_.send(std::move(step->done));
 }
 
 // --- captured tensors --------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Decoder final : public runtime::ActorOf<Decoder, DecoderProtocol> {
 
   using RunningPtr = std::shared_ptr<Running>;  // shared with its work on the executor
   runtime::Status begin(Running& step);
+  std::uint64_t layer_bytes() const;
   void advance_ready(const RunningPtr& step);
   void advance(const RunningPtr& step, std::size_t batch);
   void while_away(const RunningPtr& step, std::size_t batch);
@@ -63,6 +64,7 @@ class Decoder final : public runtime::ActorOf<Decoder, DecoderProtocol> {
   const DecoderSettings settings_;
   std::uint64_t ledger_ = 0;
   RunningPtr running_;
+  runtime::ReplyTo<StepDone> reply_;  // stays with the actor: what the executor holds may outlive the loop
   std::map<std::uint64_t, std::shared_ptr<Capture>> captures_;
 };
 
