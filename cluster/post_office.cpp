@@ -447,6 +447,9 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       drop_held(node);
       loop.peer_down(node, lost);
       peers.erase(node);
+    } else if (is_client(loop.node())) {
+      // A client sees no views: the wire is all that it has of the node, and tells that it took along do not come again.
+      loop.peer_down(node, lost);
     } else if (plane == plane_to(node)) {
       loop.asks_lost(node, lost);
     }
@@ -471,7 +474,7 @@ bool PostOffice::State::forget(NodeId node, Incarnation incarnation, std::string
     if (Link* out = link(Plane::kData)) out->disconnect(node);
   }
   // The control wire stays: over it a stopped process learns, when it wakes, that it is over.
-  loop.peer_down(node, {ErrorKind::kPeerDown, std::move(why)});
+  loop.peer_down(node, {ErrorKind::kPeerDown, std::move(why)}, incarnation);
   return true;
 }
 

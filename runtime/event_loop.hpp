@@ -128,8 +128,8 @@ class EventLoop final : public Timers {
   void send_reply(const ReplyRoute& route, Outcome<AnyMessage> outcome);
   // A frame from another node, already checked by the post office (incarnation, token, credit).
   void receive_remote(const FrameHeader& header, WireMessage message);
-  // Completes what is outstanding at a peer with kPeerDown (or why.kind) and fires monitors.
-  void peer_down(NodeId peer, Error why);
+  // Completes what is outstanding at a peer, in lives up to `last`, with kPeerDown (or why.kind), and fires monitors.
+  void peer_down(NodeId peer, Error why, Incarnation last = Incarnation{UINT32_MAX});
   // The wire broke, and the peer may live: completes what is outstanding there, as peer_down() does, but no monitor fires.
   void asks_lost(NodeId peer, Error why);
   // The wire is up again: what was said of watched actors may have been lost with it, and is said again.

@@ -141,18 +141,29 @@ void EventLoop::watch_again(NodeId peer) {
   }
 }
 
-void EventLoop::peer_down(NodeId peer, Error why) {
+// A later life may be known here already, by those who ask it and watch it.
+void EventLoop::peer_down(NodeId peer, Error why, Incarnation last) {
   State& state = *state_;
   state.read_clock();
-  for (const auto slot : state.asks.at_node(peer)) state.complete(slot, why);
+  for (const auto slot : state.asks.at_node(peer)) {
+    if (state.asks.find(slot)->target.incarnation <= last) state.complete(slot, why);
+  }
   state.actors.for_each([&](ActorCell& cell) {
-    std::erase_if(cell.remote_watchers, [&](const RemoteWatcher& remote) { return remote.watcher.node == peer; });
+    std::erase_if(cell.remote_watchers, [&](const RemoteWatcher& remote) {
+      return remote.watcher.node == peer && remote.watcher.incarnation <= last;
+    });
   });
   const auto found = state.away_monitors.find(peer);
   if (found == state.away_monitors.end()) return;
   auto monitors = std::move(found->second);
   state.away_monitors.erase(found);
-  for (auto& away : monitors) state.tell_down(std::move(away.monitor), why);
+  for (auto& away : monitors) {
+    if (away.monitor.target.incarnation <= last) {
+      state.tell_down(std::move(away.monitor), why);
+    } else {
+      state.away_monitors[peer].push_back(std::move(away));
+    }
+  }
 }
 
 }  // namespace consort::runtime

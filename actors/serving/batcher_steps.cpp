@@ -186,6 +186,7 @@ void Batcher::on_step(const std::shared_ptr<StepInFlight>& step, Outcome<StepDon
   } else if (is_current) {
     lose_decoder(step->decoder);
   }
+  step->leases.clear();  // before pages are counted and given out again
   schedule();
 }
 

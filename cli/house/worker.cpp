@@ -60,13 +60,21 @@ runtime::Status add_trunk(WorkerMemory& memory, const std::string& node, const m
 // Keeps the latest view for actors that are restarted and for whoever looks at the worker from outside.
 class ViewKeeper final : public runtime::ActorOf<ViewKeeper, cluster::ViewSubscriber> {
  public:
-  explicit ViewKeeper(std::shared_ptr<cluster::ClusterViewPtr> view) : view_(std::move(view)) {}
+  ViewKeeper(std::shared_ptr<cluster::ClusterViewPtr> view, std::shared_ptr<std::set<runtime::NodeId>> suspected)
+      : view_(std::move(view)), suspected_(std::move(suspected)) {}
   void on(cluster::ViewChanged message) { *view_ = std::move(message.view); }
-  void on(cluster::PeerSuspected) {}
-  void on(cluster::PeerLost) {}
+  void on(cluster::PeerSuspected message) {
+    if (message.suspected) {
+      suspected_->insert(message.node);
+    } else {
+      suspected_->erase(message.node);
+    }
+  }
+  void on(cluster::PeerLost message) { suspected_->erase(message.node); }
 
  private:
   const std::shared_ptr<cluster::ClusterViewPtr> view_;
+  const std::shared_ptr<std::set<runtime::NodeId>> suspected_;
 };
 constexpr std::uint16_t kViewKeeperType = 110;  // addressed by nobody outside its node
 
@@ -113,7 +121,9 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   cluster::MembershipOptions membership;
   membership.node = cluster::ClusterConfig::node_id(options.node_index);
   const auto subscribe = [&](runtime::ActorRef actor) { membership.subscribers.push_back({actor}); };
-  subscribe(loop.spawn_root(kViewKeeperType, 0, [view = view_] { return std::make_unique<ViewKeeper>(view); }));
+  subscribe(loop.spawn_root(kViewKeeperType, 0, [view = view_, suspected = suspected_] {
+    return std::make_unique<ViewKeeper>(view, suspected);
+  }));
 
   if (node.roles.experts) {
     const actors::ExpertGroupParts parts{memory_->checkpoint, memory_->parts, &memory_->buffers, {},

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "actors/experts/pass_observer.hpp"
@@ -70,6 +71,8 @@ class Worker {
   const WorkerMemory& memory() const { return *memory_; }
   // The latest that Membership told; null before the first.
   cluster::ClusterViewPtr view() const { return *view_; }
+  // Nodes that this one does not hear now.
+  const std::set<runtime::NodeId>& suspected() const { return *suspected_; }
   const actors::RouterCounters& router_counters() const { return *router_counters_; }
   const actors::BatcherCounters& batcher_counters() const { return *batcher_counters_; }
 
@@ -77,6 +80,7 @@ class Worker {
   std::shared_ptr<WorkerMemory> memory_;
   std::shared_ptr<actors::RouterCounters> router_counters_ = std::make_shared<actors::RouterCounters>();
   std::shared_ptr<actors::BatcherCounters> batcher_counters_ = std::make_shared<actors::BatcherCounters>();
+  std::shared_ptr<std::set<runtime::NodeId>> suspected_ = std::make_shared<std::set<runtime::NodeId>>();
   // Actors that are restarted begin with it.
   std::shared_ptr<cluster::ClusterViewPtr> view_ = std::make_shared<cluster::ClusterViewPtr>();
   cluster::PostOffice post_office_;

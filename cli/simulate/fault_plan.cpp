@@ -16,6 +16,9 @@ using runtime::SimProcess;
 namespace {
 
 constexpr double kSlowFactor = 10;
+// Of random faults: shorter than suspicion to longer than death. A client gives a Batcher 5 s to accept a request.
+constexpr runtime::Duration kShortest = std::chrono::milliseconds(50);
+constexpr std::uint64_t kLongestMs = 4000;
 
 struct Grammar {
   FaultKind kind;
@@ -124,7 +127,7 @@ FaultPlan FaultPlan::random(std::uint64_t seed, const ProcessList& processes, st
     } else if (rng.below(4) == 0) {
       fault.process = processes.coordinator.name;
     }
-    if (grammar.has_time) fault.time = std::chrono::milliseconds(50 + rng.below(5000));
+    if (grammar.has_time) fault.time = kShortest + std::chrono::milliseconds(rng.below(kLongestMs));
     fault.event = rng.below(events);
     plan.faults.push_back(std::move(fault));
   }
