@@ -240,10 +240,16 @@ const TensorEntry* Checkpoint::find(const std::string& name) const {
   return found == places_.end() ? nullptr : found->second.entry;
 }
 
+std::shared_ptr<const Checkpoint> Checkpoint::with_own_count() const {
+  auto copy = std::shared_ptr<Checkpoint>(new Checkpoint(*this));
+  copy->counter_ = std::make_shared<ReadCounter>();
+  return copy;
+}
+
 Status Checkpoint::read(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const {
   const auto found = places_.find(name);
   CONSORT_CHECK(found != places_.end(), name);
-  return found->second.file->read(*found->second.entry, offset, out);
+  return found->second.file->read(*found->second.entry, offset, out, counter_.get());
 }
 
 }  // namespace consort::model

@@ -79,11 +79,12 @@ const TensorEntry* SafetensorsFile::find(const std::string& name) const {
   return found == by_name_.end() ? nullptr : &header_.tensors[found->second];
 }
 
-Status SafetensorsFile::read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out) const {
+Status SafetensorsFile::read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out,
+                             ReadCounter* counter) const {
   CONSORT_CHECK(offset <= entry.end - entry.begin && out.size() <= entry.end - entry.begin - offset,
                 entry.name, offset, out.size());
   CONSORT_RETURN_IF_ERROR(pread_all(header_.data_offset + entry.begin + offset, out));
-  counter_->data_bytes += out.size();
+  (counter != nullptr ? counter : counter_.get())->data_bytes += out.size();
   return runtime::done();
 }
 

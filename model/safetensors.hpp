@@ -66,8 +66,9 @@ class SafetensorsFile {
   // Hash of the header and of a few sampled bytes of the data: tells two checkpoints of one shape apart.
   std::uint64_t digest() const { return digest_; }
 
-  // Fills `out` from byte `offset` of the tensor.
-  runtime::Status read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out) const;
+  // Fills `out` from byte `offset` of the tensor; counted by `counter`, or where it is null by the file's own.
+  runtime::Status read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out,
+                       ReadCounter* counter = nullptr) const;
 
  private:
   SafetensorsFile() = default;
