@@ -123,7 +123,8 @@ void Coordinator::State::tick() {
   const bool late = now - std::exchange(last_tick, now) > kLate;
   for (auto& [node, life] : lives) {
     if (!is_alive(node)) continue;
-    if (late) life.heard = now;
+    // A life that is being written down has not heard of itself: what is known of its node is the life before it.
+    if (late || (syncing > 0 && !is_registered(node, life))) life.heard = now;
     if (now - life.heard <= options.config.dead_after) continue;
     declare_dead(node, decided.nodes.at(node).incarnation,
                  "no heartbeat for " +

@@ -470,8 +470,7 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       loop.peer_down(node, lost);
       peers.erase(node);
     } else if (is_client(loop.node())) {
-      // A client sees no views: the wire is all that it has of the node, and tells that it took along do not come again.
-      loop.peer_down(node, lost);
+      loop.peer_down(node, lost);  // the node forgets a client with its wire: streams and monitors there are over
     } else if (plane == plane_to(node)) {
       loop.asks_lost(node, lost);
     }

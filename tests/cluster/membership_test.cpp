@@ -99,6 +99,23 @@ TEST_CASE("a worker that is killed again and again in the middle of its work is 
   }
 }
 
+TEST_CASE("a disk that syncs slowly buries nobody whose life is being written down") {
+  WorldOptions options;
+  options.model.disk.first_sync = 300ms;
+  options.model.disk.last_sync = 900ms;
+  ClusterInWorld c(23, options);
+  REQUIRE(c.until_ready().ok());
+  for (std::uint32_t kill = 1; kill <= 6; ++kill) {  // the back-off grows beyond the time after which a node is dead
+    CAPTURE(kill);
+    c.world.crash(*c.world.find(NodeId{3}));
+    c.world.run_for(2s);
+    const auto ready = c.until_ready();
+    CAPTURE(failed(ready));
+    REQUIRE(ready.ok());
+    CHECK(c.view_at(1)->find(NodeId{3})->incarnation.value == kill + 1);
+  }
+}
+
 TEST_CASE("a worker whose life was buried before it heard of it begins another in the same process") {
   ClusterInWorld c(22);
   c.world.network().stall(kCoordinatorNode, NodeId{3}, 9s, Wire::kControl);
