@@ -7,7 +7,8 @@ namespace consort::cli {
 namespace {
 
 // Restarts back off by 0.2 s and more, a stopped process is buried after 2 s, three faults may follow each other.
-constexpr runtime::World::Limits kRestoreLimits{.time = std::chrono::seconds(60)};
+// An ask whose answer was lost lives until its deadline, the 60 s of a request; then restarts may be under way.
+constexpr runtime::World::Limits kRestoreLimits{.time = std::chrono::seconds(120)};
 constexpr runtime::World::Limits kEndLimits{.time = std::chrono::seconds(90)};
 // To look whether all is at rest costs more than an event.
 constexpr std::uint64_t kLookEvery = 16;
