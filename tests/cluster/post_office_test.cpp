@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <memory>
 #include "cluster/post_office.hpp"
 
 #include <optional>
@@ -273,22 +274,22 @@ TEST_CASE("a client whose wire breaks hears that what it watched there is gone")
   ManualClock clock;
   const auto mesh = consort::transport::make_loopback_mesh();
   LoopNode client(mesh, clock, NodeId{kFirstClientNode + 5}, Incarnation{1});
-  LoopNode node(mesh, clock, NodeId{2}, Incarnation{7});
+  auto node = std::make_unique<LoopNode>(mesh, clock, NodeId{2}, Incarnation{7});
   Desk* desk = nullptr;
   Watcher* watcher = nullptr;
-  const auto desk_ref = node.loop.spawn_root(21, 0, [&] { return std::make_unique<Desk>(desk); });
-  (void)client.post->connect(Plane::kControl, NodeId{2}, Incarnation{7}, node.control.address(), node.control.token());
+  const auto desk_ref = node->loop.spawn_root(21, 0, [&] { return std::make_unique<Desk>(desk); });
+  (void)client.post->connect(Plane::kControl, NodeId{2}, Incarnation{7}, node->control.address(), node->control.token());
   const auto turn = [&] {
     for (int i = 0; i < 20; ++i) {
       client.loop.turn();
-      node.loop.turn();
+      if (node) node->loop.turn();
     }
   };
   turn();
   client.loop.spawn_root(20, 0, [&] { return std::make_unique<Watcher>(watcher, desk_ref); });
   turn();
   CHECK(watcher->reason == "");
-  node.post->disconnect(Plane::kControl, client.loop.node());
+  node.reset();
   turn();
   CHECK(watcher->reason.find("broke") != std::string::npos);
 }
