@@ -49,6 +49,7 @@ struct SimCluster::ClientHouse {
 
 runtime::Outcome<SimModel> SimModel::load(const std::string& directory) {
   SimModel model;
+  model.directory = directory;
   CONSORT_TRY(model.checkpoint, model::Checkpoint::open(directory));
   const model::LayerRange all{0, model.checkpoint->config().num_hidden_layers};
   CONSORT_TRY(model.trunk, model::Trunk::load(*model.checkpoint, all));
@@ -82,7 +83,9 @@ SimBoot SimCluster::worker_boot(const ProcessPlace& place) {
     auto model = process.device().model();
     model.bytes_per_second /= node.slowdown;
     process.device().set_model(model);
-    const auto memory = make_worker_memory(options_.config, index, model_.checkpoint, model_.trunk).value();
+    // Of its own: it counts the bytes that this life reads, and they travel in messages.
+    const auto checkpoint = model::Checkpoint::open(model_.directory).value();
+    const auto memory = make_worker_memory(options_.config, index, checkpoint, model_.trunk).value();
     process.keep(memory);
     WorkerOptions options;
     options.config = options_.config;

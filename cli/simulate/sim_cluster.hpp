@@ -25,6 +25,7 @@ namespace consort::cli {
 
 // What all lives of all nodes may share, since nobody writes to it: many worlds are run on one model.
 struct SimModel {
+  std::string directory;
   std::shared_ptr<const model::Checkpoint> checkpoint;
   std::shared_ptr<const model::Trunk> trunk;
   static runtime::Outcome<SimModel> load(const std::string& directory);
