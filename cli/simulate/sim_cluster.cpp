@@ -82,6 +82,7 @@ SimBoot SimCluster::worker_boot(const ProcessPlace& place) {
     auto model = process.device().model();
     model.bytes_per_second /= node.slowdown;
     process.device().set_model(model);
+    // The count of bytes read travels in messages: each life has its own.
     const auto memory = make_worker_memory(options_.config, index, model_.checkpoint->with_own_count(), model_.trunk).value();
     process.keep(memory);
     WorkerOptions options;
