@@ -146,7 +146,10 @@ void Membership::State::join() {
     joining = false;
     if (outcome.ok()) return joined(outcome->incarnation);
     const Error& error = outcome.error();
-    if (error.kind == ErrorKind::kStaleIncarnation || error.kind == ErrorKind::kInvalid) {
+    if (error.kind == ErrorKind::kStaleIncarnation && incarnation.value == 0) {
+      // The answer to an earlier Join came too late, and that life was buried unlived: this process begins another.
+      boot = self.env().rng.next();
+    } else if (error.kind == ErrorKind::kStaleIncarnation || error.kind == ErrorKind::kInvalid) {
       return self.env().terminator.terminate("node " + options.name + " may not join: " + error.text);
     }
     self.after(join_backoff, [this] { join(); });

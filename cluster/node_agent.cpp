@@ -26,7 +26,9 @@ namespace {
 constexpr Duration kHelloEvery = std::chrono::seconds(1);
 constexpr Duration kProbeTurnLimit = std::chrono::seconds(30);  // a probe takes some seconds; one that hangs blocks nobody
 constexpr std::size_t kMaxProbersWaiting = 256;                 // as many as a host has workers
-constexpr Duration kSteady = std::chrono::seconds(60);          // a life this long starts the back-off anew
+// A life this long starts the back-off anew: one that cannot load its model or join ends sooner, one that was killed in
+// the middle of its work is wanted back at once.
+constexpr Duration kSteady = std::chrono::seconds(5);
 constexpr Duration kLastWords = std::chrono::milliseconds(200); // for the answer to Shutdown to leave
 // The program's exit code for a wrong file or flag: starting it again would end the same way.
 constexpr std::string_view kWrongUse = "exit code 2";

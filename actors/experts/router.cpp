@@ -284,7 +284,8 @@ void Router::on_answer(std::uint64_t name, Outcome<PartOutputs> outcome) {
     keep_outputs(pass, dispatch, std::move(outcome).value());
   } else {
     const Error error = outcome.ok() ? Error{ErrorKind::kMalformed, "its outputs do not fit what was asked for"} : outcome.error();
-    if (error.kind == ErrorKind::kPeerDown || error.kind == ErrorKind::kStaleIncarnation) lost_.insert(dispatch.to);
+    // A wire may break between two living nodes: only what is said of the life itself counts for good.
+    if (error.kind == ErrorKind::kStaleIncarnation) lost_.insert(dispatch.to);
     pass.result.why_waiting = "node " + node_name(dispatch.to.node) + ": " + describe(error);
     std::vector<std::size_t> open;
     for (const std::size_t p : dispatch.parts) {

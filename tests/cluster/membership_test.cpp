@@ -84,6 +84,34 @@ TEST_CASE("a killed worker is lost to the others within milliseconds and comes b
   CHECK(c.lives_are_unique());
 }
 
+TEST_CASE("a worker that is killed again and again in the middle of its work is back within seconds each time") {
+  ClusterInWorld c(21);
+  REQUIRE(c.until_ready().ok());
+  for (std::uint32_t kill = 1; kill <= 8; ++kill) {
+    CAPTURE(kill);
+    c.world.run_for(6s);
+    c.world.crash(*c.world.find(NodeId{3}));
+    c.world.run_for(50ms);
+    const auto ready = c.until_ready(3s);
+    CAPTURE(failed(ready));
+    REQUIRE(ready.ok());
+    CHECK(c.view_at(1)->find(NodeId{3})->incarnation.value == kill + 1);
+  }
+}
+
+TEST_CASE("a worker whose life was buried before it heard of it begins another in the same process") {
+  ClusterInWorld c(22);
+  c.world.network().stall(kCoordinatorNode, NodeId{3}, 9s, Wire::kControl);
+  const auto ready = c.until_ready();
+  CAPTURE(failed(ready));
+  REQUIRE(ready.ok());
+  CHECK(c.heard[3].incarnation.value > 1);
+  CHECK(c.lives_are_unique());
+  for (std::size_t i = 0; i < c.world.process_count(); ++i) {
+    CHECK_FALSE(c.world.process(static_cast<std::uint32_t>(i)).ended());
+  }
+}
+
 TEST_CASE("a worker that is silent for a second is suspected and keeps its life") {
   ClusterInWorld c(4);
   REQUIRE(c.until_ready().ok());
@@ -117,6 +145,7 @@ TEST_CASE("a worker that is silent for five seconds is declared dead, killed and
   REQUIRE(c.world.run_until([&] { return !c.heard[1].lost.empty(); }, "the loss of worker 2").ok());
   CHECK(c.world.now() - paused > 1800ms);
   CHECK(c.world.now() - paused < 2500ms);
+  c.world.run_for(50ms);
   const auto ready = c.until_ready();
   CAPTURE(failed(ready));
   REQUIRE(ready.ok());
