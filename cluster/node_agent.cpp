@@ -170,6 +170,7 @@ void NodeAgent::on(WorkerJoined message, const Context& context) {
   if (child == nullptr || child->process == 0 || context.source.node != message.node) return;
   if (message.incarnation <= child->ended) return;  // said by a process that has ended
   child->incarnation = message.incarnation;
+  (void)state_->post.connect(Plane::kControl, message.node, message.incarnation, message.control_address);
 }
 
 void NodeAgent::on(NodeLost message, ReplyTo<NodeReplaced> reply) {
