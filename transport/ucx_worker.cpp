@@ -19,8 +19,7 @@ namespace {
 constexpr auto kLeaveDeadline = std::chrono::milliseconds(100);  // for last words; a stuck peer does not hold up an exit
 constexpr auto kCloseDeadline = std::chrono::seconds(1);  // forced closes complete in microseconds, a dead wire included
 constexpr auto kStuckAfter = std::chrono::seconds(1);  // a writer that is only preempted comes back sooner
-constexpr int kProgressPerPoll = 64;
-constexpr std::size_t kArrivalsPerPoll = 64;  // one turn's share, so that timers and actors keep theirs
+constexpr int kProgressPerPoll = 64;         // one turn's share, so that timers and actors keep theirs
 constexpr std::size_t kFrameAlignment = 64;   // payloads are read as vectors where they lie
 
 }  // namespace
@@ -114,7 +113,8 @@ bool UcxLink::Worker::poll() {
   CONSORT_CHECK(sink != nullptr, "attach a sink before polling");
   owner_ = std::this_thread::get_id();
   bool did = drain_releases();
-  for (int i = 0; i < kProgressPerPoll && arrivals_.size() < kArrivalsPerPoll; ++i) {
+  // What has arrived is handled before UCX is asked for more: over TCP each asking costs a system call.
+  for (int i = 0; i < kProgressPerPoll && arrivals_.empty(); ++i) {
     if (ucp_worker_progress(worker_) == 0) break;
     did = true;
   }
