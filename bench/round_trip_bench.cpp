@@ -1,7 +1,6 @@
-// What do header, metadata, checks, event loop and actors add to a row's round trip between two processes? An ask with 14,336
-// bytes to an echo actor and back, beside a bare UCX active message of the same bytes, block by block in the same run.
-// Usage: round_trip_bench [--shared-memory] [--quick]
-// SPDX-License-Identifier: Apache-2.0
+// What do header, metadata, checks, event loop and actors add to a row's round trip between two processes? An ask with
+// 14,336 bytes to an echo actor and back, beside a bare UCX active message of the same bytes, block by block in the
+// same run. Usage: round_trip_bench [--shared-memory] [--quick] SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
 #include <spawn.h>
 #include <sys/socket.h>
@@ -33,8 +32,8 @@ extern char** environ;
 namespace consort::runtime {
 namespace {
 
-constexpr std::size_t kRowBytes = 14336;     // 7,168 BF16 values: one row of DeepSeek-V3
-constexpr std::size_t kMetadataBytes = 48;   // six Cap'n Proto words: a small struct with one list
+constexpr std::size_t kRowBytes = 14336;    // 7,168 BF16 values: one row of DeepSeek-V3
+constexpr std::size_t kMetadataBytes = 48;  // six Cap'n Proto words: a small struct with one list
 constexpr NodeId kAsker{1};
 constexpr NodeId kEcho{2};
 constexpr Incarnation kLife{1};
@@ -61,7 +60,8 @@ struct RowCodec {
     return WireMessage{std::vector<std::byte>(kMetadataBytes, std::byte{7}), message.bytes};
   }
   static Outcome<M> decode(std::span<const std::byte> metadata, Buffer payload) {
-    if (metadata.size() != kMetadataBytes || payload.size() != kRowBytes) return failure(ErrorKind::kMalformed, "not a row");
+    if (metadata.size() != kMetadataBytes || payload.size() != kRowBytes)
+      return failure(ErrorKind::kMalformed, "not a row");
     return M{std::move(payload)};
   }
 };
@@ -92,7 +92,9 @@ void require(bool condition, const char* what) {
 
 void put_bytes(int fd, const std::vector<std::byte>& bytes) {
   const auto size = static_cast<std::uint32_t>(bytes.size());
-  require(::write(fd, &size, sizeof size) == sizeof size && ::write(fd, bytes.data(), size) == static_cast<ssize_t>(size), "write");
+  require(
+      ::write(fd, &size, sizeof size) == sizeof size && ::write(fd, bytes.data(), size) == static_cast<ssize_t>(size),
+      "write");
 }
 std::vector<std::byte> take_bytes(int fd) {
   std::uint32_t size = 0;
@@ -114,14 +116,16 @@ class BareUcx {
     ucp_worker_params_t params{};
     params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
     params.thread_mode = UCS_THREAD_MODE_SINGLE;
-    require(ucp_worker_create(context_, &params, &worker_) == UCS_OK && ucp_worker_get_efd(worker_, &fd_) == UCS_OK, "no worker");
+    require(ucp_worker_create(context_, &params, &worker_) == UCS_OK && ucp_worker_get_efd(worker_, &fd_) == UCS_OK,
+            "no worker");
     ucp_am_handler_param_t handler{};
-    handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB |
-                         UCP_AM_HANDLER_PARAM_FIELD_ARG;
+    handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                         UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
     handler.id = 1;
     handler.flags = UCP_AM_FLAG_WHOLE_MSG;
     handler.arg = this;
-    handler.cb = [](void* arg, const void* header, size_t header_length, void*, size_t length, const ucp_am_recv_param_t*) {
+    handler.cb = [](void* arg, const void* header, size_t header_length, void*, size_t length,
+                    const ucp_am_recv_param_t*) {
       auto& self = *static_cast<BareUcx*>(arg);
       ++self.received_;
       self.last_ = static_cast<const std::byte*>(header)[0];
@@ -204,7 +208,8 @@ class Bridge final : public RemoteDelivery, public LinkSink {
     header.correlation = outgoing.correlation;
     if (outgoing.deadline != Instant::max()) {
       const auto left = outgoing.deadline - loop_.env().clock.now();
-      header.remaining_us = static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(left).count());
+      header.remaining_us =
+          static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(left).count());
     }
     frame.metadata = std::move(outgoing.message.metadata);
     frame.payload = std::move(outgoing.message.payload);
@@ -214,7 +219,8 @@ class Bridge final : public RemoteDelivery, public LinkSink {
     loop_.receive_remote(frame.header, {std::move(frame.metadata), std::move(frame.payload)});
   }
   void on_peer(NodeId, PeerChange change, std::string_view why) override {
-    if (change == PeerChange::kLost) std::fprintf(stderr, "round_trip_bench: the peer is lost: %.*s\n", static_cast<int>(why.size()), why.data());
+    if (change == PeerChange::kLost)
+      std::fprintf(stderr, "round_trip_bench: the peer is lost: %.*s\n", static_cast<int>(why.size()), why.data());
   }
 
  private:
@@ -232,7 +238,8 @@ class Echo final : public ActorOf<Echo, EchoProtocol> {
 // Asks one row after the other and notes the times.
 class Asker final : public ActorOf<Asker, Protocol<Tell<Stop>>> {
  public:
-  Asker(RefTo<EchoProtocol> echo, int rounds, Microseconds& times) : echo_(echo), rounds_(rounds), times_(times), row_(Buffer::allocate(kRowBytes)) {
+  Asker(RefTo<EchoProtocol> echo, int rounds, Microseconds& times)
+      : echo_(echo), rounds_(rounds), times_(times), row_(Buffer::allocate(kRowBytes)) {
     auto bytes = row_.mutable_bytes();
     for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 31);
   }
@@ -324,9 +331,14 @@ int serve(int fd, bool shared_memory) {
           bare.send(bare.last());
         } while (bare.last() != std::byte{0xEE});
         break;
-      case Order::kWholeSleep: node.loop.run(Duration::zero()); break;
-      case Order::kWholePoll: node.loop.run(kSpin); break;
-      case Order::kEnd: return 0;
+      case Order::kWholeSleep:
+        node.loop.run(Duration::zero());
+        break;
+      case Order::kWholePoll:
+        node.loop.run(kSpin);
+        break;
+      case Order::kEnd:
+        return 0;
     }
   }
 }
@@ -351,7 +363,8 @@ void whole_block(int fd, Node& node, bool sleep, int rounds, Microseconds& times
   give(fd, sleep ? Order::kWholeSleep : Order::kWholePoll);
   static std::uint32_t block = 0;
   const RefTo<EchoProtocol> echo{{kEcho, kLife, {9, 0, 0}}};
-  const auto asker = node.loop.spawn_root(8, ++block, [&, echo] { return std::make_unique<Asker>(echo, rounds, times); });
+  const auto asker =
+      node.loop.spawn_root(8, ++block, [&, echo] { return std::make_unique<Asker>(echo, rounds, times); });
   node.loop.run(sleep ? Duration::zero() : kSpin);
   node.loop.stop_actor(asker.actor);
 }
@@ -361,8 +374,8 @@ double quantile(Microseconds times, double q) {
   return times[static_cast<std::size_t>(q * static_cast<double>(times.size() - 1))];
 }
 void print_line(const char* what, const Microseconds& t) {
-  std::printf("  %-28s median %7.1f us   p10 %7.1f   p90 %7.1f   p99 %7.1f   (%zu round trips)\n", what, quantile(t, 0.5), quantile(t, 0.1),
-              quantile(t, 0.9), quantile(t, 0.99), t.size());
+  std::printf("  %-28s median %7.1f us   p10 %7.1f   p90 %7.1f   p99 %7.1f   (%zu round trips)\n", what,
+              quantile(t, 0.5), quantile(t, 0.1), quantile(t, 0.9), quantile(t, 0.99), t.size());
 }
 
 std::string machine() {
@@ -414,13 +427,14 @@ int measure(bool shared_memory, bool quick) {
         bare_times.insert(bare_times.end(), b.begin(), b.end());
         whole_times.insert(whole_times.end(), w.begin(), w.end());
       }
-      std::printf("both sides %s, over %s\n", sleep ? "sleeping (arm, epoll)" : "polling", node.link->transports(kEcho).front().c_str());
+      std::printf("both sides %s, over %s\n", sleep ? "sleeping (arm, epoll)" : "polling",
+                  node.link->transports(kEcho).front().c_str());
       print_line("bare UCX active message", bare_times);
       print_line("header, metadata, actor", whole_times);
       const double limit = sleep ? 1.5 : 2.0;
       const double ratio = quantile(whole_times, 0.5) / quantile(bare_times, 0.5);
-      std::printf("  ratio of medians %.2f (at most %.1f: %s); by block %.2f to %.2f\n", ratio, limit, ratio <= limit ? "yes" : "NO",
-                  quantile(ratios, 0), quantile(ratios, 1));
+      std::printf("  ratio of medians %.2f (at most %.1f: %s); by block %.2f to %.2f\n", ratio, limit,
+                  ratio <= limit ? "yes" : "NO", quantile(ratios, 0), quantile(ratios, 1));
       failed += ratio > limit;
     }
     give(fds[0], Order::kEnd);

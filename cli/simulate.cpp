@@ -39,7 +39,8 @@ class Reporter {
     look_at_processes();
     look_at_view();
     look_at_requests();
-    if (Worker* worker = process.alive() ? cluster_.worker(process.name()) : nullptr) look_at_worker(process.name(), *worker);
+    if (Worker* worker = process.alive() ? cluster_.worker(process.name()) : nullptr)
+      look_at_worker(process.name(), *worker);
   }
 
  private:
@@ -56,7 +57,8 @@ class Reporter {
       const runtime::SimProcess& process = cluster_.world().process(static_cast<std::uint32_t>(i));
       auto& [ended, paused] = states_[i];
       if (process.ended() && !ended) say(process.name() + " ended: " + process.end_reason());
-      if (process.paused() != paused && !process.ended()) say(process.name() + (process.paused() ? " is stopped" : " goes on"));
+      if (process.paused() != paused && !process.ended())
+        say(process.name() + (process.paused() ? " is stopped" : " goes on"));
       ended = process.ended();
       paused = process.paused();
     }
@@ -98,8 +100,8 @@ class Reporter {
       const SimGeneration& generation = cluster_.generation(g);
       if (ends_[g] || !generation.end) continue;
       ends_[g] = true;
-      say("request " + std::to_string(g) + " ended after " + std::to_string(generation.tokens.size()) + " tokens: " +
-          std::string(actors::name(generation.end->reason)) +
+      say("request " + std::to_string(g) + " ended after " + std::to_string(generation.tokens.size()) +
+          " tokens: " + std::string(actors::name(generation.end->reason)) +
           (generation.end->text.empty() ? "" : ", " + generation.end->text));
     }
   }
@@ -120,7 +122,10 @@ void print_generation(std::size_t number, const SimGeneration& generation, bool 
   }
   const std::string reason = generation.end ? std::string(actors::name(generation.end->reason)) : "no end";
   if (json) {
-    const boost::json::object line{{"request", number}, {"end", reason}, {"ids", ids}, {"logits_crc", crcs},
+    const boost::json::object line{{"request", number},
+                                   {"end", reason},
+                                   {"ids", ids},
+                                   {"logits_crc", crcs},
                                    {"why", generation.end ? generation.end->text : ""}};
     std::printf("%s\n", boost::json::serialize(line).c_str());
   } else {
@@ -170,17 +175,19 @@ int run_simulate(const SimulateOptions& options) {
   std::optional<ScenarioRun> fault_free;
   if (!plan->faults.empty()) fault_free = scenario.run(options.seed, {}, nullptr);
   std::optional<Reporter> reporter;
-  const ScenarioRun run = scenario.run(options.seed, *plan, fault_free ? &*fault_free : nullptr, [&](SimCluster& cluster) {
-    reporter.emplace(cluster, options.json);
-    cluster.world().add_observer([&](const runtime::SimEvent& event) { reporter->look(event); });
-  });
+  const ScenarioRun run =
+      scenario.run(options.seed, *plan, fault_free ? &*fault_free : nullptr, [&](SimCluster& cluster) {
+        reporter.emplace(cluster, options.json);
+        cluster.world().add_observer([&](const runtime::SimEvent& event) { reporter->look(event); });
+      });
   bool complete = run.violations.empty();
   for (std::size_t i = 0; i < run.generations.size() && i < asked; ++i) {
     print_generation(i, run.generations[i], options.json);
     complete = complete && run.generations[i].end && run.generations[i].end->reason == actors::EndReason::kLength;
   }
   for (const Violation& violation : run.violations) {
-    std::fprintf(stderr, "event %lu: checker \"%s\": %s\n", violation.event, violation.checker.c_str(), violation.text.c_str());
+    std::fprintf(stderr, "event %lu: checker \"%s\": %s\n", violation.event, violation.checker.c_str(),
+                 violation.text.c_str());
   }
   std::printf(options.json ? "{\"first_event\":%lu,\"trace_hash\":\"%016lx\",\"events\":%lu}\n"
                            : "requests began after event %lu; trace hash %016lx after %lu events\n",

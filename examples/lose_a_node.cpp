@@ -12,7 +12,8 @@ using namespace consort;
 
 namespace {
 
-constexpr std::uint64_t kFaultEvent = 400;  // a handler turn, a frame, a timer or a piece of work; the middle of the run
+constexpr std::uint64_t kFaultEvent =
+    400;  // a handler turn, a frame, a timer or a piece of work; the middle of the run
 
 struct Story {
   std::vector<actors::GeneratedToken> tokens;
@@ -21,7 +22,8 @@ struct Story {
   bool complete = false;
 };
 
-runtime::Outcome<Story> tell(const cluster::ClusterConfig& config, const cli::SimModel& model, const std::string& faults) {
+runtime::Outcome<Story> tell(const cluster::ClusterConfig& config, const cli::SimModel& model,
+                             const std::string& faults) {
   cli::SimClusterOptions options;
   options.config = config;
   options.seed = 42;  // everything that is left to chance comes from it

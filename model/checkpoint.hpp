@@ -61,8 +61,7 @@ class Checkpoint {
   runtime::Status add_file(const std::string& file_name,
                            const std::unordered_map<std::string, std::string>* weight_map);
   runtime::Status check_inventory();
-  runtime::Status check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape,
-                               bool quantisable);
+  runtime::Status check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape, bool quantisable);
 
   std::filesystem::path directory_;
   ModelConfig config_;

@@ -37,12 +37,11 @@ struct SafetensorsHeader {
 // Parses the header of a file of `file_bytes` whose first bytes are `start` (at least the header; more is
 // ignored). Refuses headers above 100 MB, keys said twice, offsets that overlap, leave gaps, overflow or
 // leave the file, and tensors whose bytes are not dtype times shape, by name. `where` names the file.
-runtime::Outcome<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> start,
-                                                             std::uint64_t file_bytes,
+runtime::Outcome<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> start, std::uint64_t file_bytes,
                                                              std::string_view where);
 // The length that the first 8 bytes of a file announce, checked against the limit and the file.
-runtime::Outcome<std::uint64_t> safetensors_header_bytes(std::span<const std::byte> first8,
-                                                         std::uint64_t file_bytes, std::string_view where);
+runtime::Outcome<std::uint64_t> safetensors_header_bytes(std::span<const std::byte> first8, std::uint64_t file_bytes,
+                                                         std::string_view where);
 
 // Bytes that were asked of the disk. Shared by the files of one checkpoint, written by any thread.
 struct ReadCounter {

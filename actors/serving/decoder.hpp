@@ -22,7 +22,7 @@
 namespace consort::actors {
 
 struct DecoderSettings {
-  int micro_batches = 2;               // 1: a step is one pass
+  int micro_batches = 2;                 // 1: a step is one pass
   std::uint32_t min_rows_to_split = 32;  // rows of one sequence that are worth two passes: weights are read twice
 };
 

@@ -25,13 +25,13 @@ namespace consort::cli {
 
 struct WorkerOptions {
   cluster::ClusterConfig config;
-  std::size_t node_index = 0;                  // into config.nodes
-  runtime::LinkAddress coordinator_address;    // empty where the link knows
+  std::size_t node_index = 0;                // into config.nodes
+  runtime::LinkAddress coordinator_address;  // empty where the link knows
   runtime::NodeId agent;
   runtime::LinkAddress agent_address;
   std::function<void(runtime::Incarnation)> on_joined;  // links learn their incarnation here
   int micro_batches = 2;
-  std::uint32_t min_rows_to_split = 32;        // rows of one sequence that are worth two micro-batches
+  std::uint32_t min_rows_to_split = 32;  // rows of one sequence that are worth two micro-batches
   // A simulation's: passes are shown to it, and the device's time is computed, not spent.
   actors::PassObserver* pass_observer = nullptr;
   bool is_timed_by_model = false;
@@ -40,11 +40,11 @@ struct WorkerOptions {
 // Weights, pages and buffers of a worker. Outlives the actors, so that their restart takes milliseconds.
 struct WorkerMemory {
   std::shared_ptr<const model::Checkpoint> checkpoint;
-  std::shared_ptr<const model::Trunk> trunk;     // null without the trunk role
-  std::shared_ptr<model::KvPages> pages;         // null without the trunk role
+  std::shared_ptr<const model::Trunk> trunk;  // null without the trunk role
+  std::shared_ptr<model::KvPages> pages;      // null without the trunk role
   std::shared_ptr<model::PartStore> parts = std::make_shared<model::PartStore>();
-  std::uint64_t limit_bytes = 0;                 // the node's `memory`
-  std::uint64_t trunk_bytes = 0;                 // trunk weights and KV pages
+  std::uint64_t limit_bytes = 0;  // the node's `memory`
+  std::uint64_t trunk_bytes = 0;  // trunk weights and KV pages
   runtime::BufferPool buffers;
 
   explicit WorkerMemory(std::size_t buffer_limit) : buffers(buffer_limit) {}

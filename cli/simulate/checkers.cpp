@@ -28,14 +28,16 @@ void Checkers::attach(SimCluster& cluster, const TokensByRequest* fault_free) {
 
 void Checkers::fail(std::string checker, std::string text) {
   if (violations_.size() >= kEnoughViolations) return;
-  violations_.push_back({std::move(checker), cluster_ == nullptr ? 0 : cluster_->world().event_count(), std::move(text)});
+  violations_.push_back(
+      {std::move(checker), cluster_ == nullptr ? 0 : cluster_->world().event_count(), std::move(text)});
 }
 
 void Checkers::look(const SimEvent& event) {
   runtime::SimProcess& process = cluster_->world().process(event.process);
   if (process.paused() && process.alive() && event.kind != SimEventKind::kStart) {
     // A fault may have stopped it in this very event, but faults fall before events.
-    fail("stopped", process.name() + " did something (" + std::string(runtime::name(event.kind)) + ") while it was stopped");
+    fail("stopped",
+         process.name() + " did something (" + std::string(runtime::name(event.kind)) + ") while it was stopped");
   }
   if (event.kind == SimEventKind::kFrame && event.message_kind == actors::GenerationEnded::kKind &&
       !cluster::is_worker(event.node) && ++ends_told_ > cluster_->generation_count()) {
@@ -59,9 +61,9 @@ void Checkers::look_at_tokens() {
       if (i >= expected.size()) {
         fail("tokens", where + " is one more than without faults");
       } else if (tokens[i].id != expected[i].id || tokens[i].logits_crc != expected[i].logits_crc) {
-        fail("tokens", where + " is " + std::to_string(tokens[i].id) + " (logits_crc " + std::to_string(tokens[i].logits_crc) +
-                           "), without faults " + std::to_string(expected[i].id) + " (" +
-                           std::to_string(expected[i].logits_crc) + ")");
+        fail("tokens", where + " is " + std::to_string(tokens[i].id) + " (logits_crc " +
+                           std::to_string(tokens[i].logits_crc) + "), without faults " +
+                           std::to_string(expected[i].id) + " (" + std::to_string(expected[i].logits_crc) + ")");
       }
     }
   }
@@ -75,8 +77,8 @@ void Checkers::look_at_worker(const SimEvent& event, const runtime::SimProcess& 
     const auto over = known.over.find(event.peer);
     if (over != known.over.end() && event.peer_incarnation <= over->second) {
       fail("dead lives", process.name() + " took a frame of kind " + std::to_string(event.message_kind) + " of life " +
-                             std::to_string(event.peer_incarnation.value) + " of node " + std::to_string(event.peer.value) +
-                             ", which is over");
+                             std::to_string(event.peer_incarnation.value) + " of node " +
+                             std::to_string(event.peer.value) + ", which is over");
     }
   }
   const Incarnation life = cluster_->world().process(event.process).loop().incarnation();
@@ -86,7 +88,8 @@ void Checkers::look_at_worker(const SimEvent& event, const runtime::SimProcess& 
     news = true;
     const auto [at, is_new] = lives_.emplace(std::pair(event.node, life), event.process);
     if (!is_new && at->second != event.process) {
-      fail("incarnations", process.name() + " has life " + std::to_string(life.value) + ", which an earlier process had");
+      fail("incarnations",
+           process.name() + " has life " + std::to_string(life.value) + ", which an earlier process had");
     }
     auto& told = told_.nodes[event.node].incarnation;
     told = std::max(told, life);
@@ -153,13 +156,14 @@ void Checkers::look_at_ends() {
       continue;
     }
     if (generation.end_count != 1) fail("ends", request + " ended " + std::to_string(generation.end_count) + " times");
-    const bool whole = generation.end->reason == actors::EndReason::kLength || generation.end->reason == actors::EndReason::kStop;
+    const bool whole =
+        generation.end->reason == actors::EndReason::kLength || generation.end->reason == actors::EndReason::kStop;
     if (!whole && cluster_->world().process(generation.batcher_process).alive()) {
       fail("ends", request + " ended in words (" + generation.end->text + ") though its Batcher lives");
     }
     if (whole && fault_free_ != nullptr && generation.tokens.size() != fault_free_->at(g).size()) {
-      fail("ends", request + " ended whole with " + std::to_string(generation.tokens.size()) + " tokens, without faults " +
-                       std::to_string(fault_free_->at(g).size()));
+      fail("ends", request + " ended whole with " + std::to_string(generation.tokens.size()) +
+                       " tokens, without faults " + std::to_string(fault_free_->at(g).size()));
     }
   }
 }
@@ -172,8 +176,9 @@ void Checkers::look_at_rest() {
     if (worker == nullptr) continue;
     const auto& batcher = worker->batcher_counters();
     if (batcher.accepted != batcher.ended || batcher.running != 0 || batcher.queued != 0) {
-      fail("rest", place.name + ": of " + std::to_string(batcher.accepted) + " requests " + std::to_string(batcher.ended) +
-                       " ended; " + std::to_string(batcher.running) + " run, " + std::to_string(batcher.queued) + " wait");
+      fail("rest", place.name + ": of " + std::to_string(batcher.accepted) + " requests " +
+                       std::to_string(batcher.ended) + " ended; " + std::to_string(batcher.running) + " run, " +
+                       std::to_string(batcher.queued) + " wait");
     }
   }
 }
@@ -191,14 +196,15 @@ void Checkers::on_answered(const actors::RoutePass& pass, const actors::RoutedOu
   Answer answer;
   for (std::int64_t t = 0; t < outputs.tokens(); ++t) {
     const auto row = static_cast<std::size_t>(t);
-    const bool counts = (pass.alive.empty() || pass.alive[row] != 0) && (routed.waiting.empty() || routed.waiting[row] == 0);
+    const bool counts =
+        (pass.alive.empty() || pass.alive[row] != 0) && (routed.waiting.empty() || routed.waiting[row] == 0);
     for (std::int64_t k = 0; k < outputs.top_k(); ++k) {
       for (std::int64_t range = 0; range < outputs.ranges(); ++range) {
         answer.prints.push_back(0);
         if (!counts) continue;
         const auto& columns = plan_.columns[static_cast<std::size_t>(range)];
-        const model::PartKey part{pass.key.layer, model::PartKind::kRoutedExpert, pass.routes.experts[pass.routes.at(t, k)],
-                                  columns.first, columns.count};
+        const model::PartKey part{pass.key.layer, model::PartKind::kRoutedExpert,
+                                  pass.routes.experts[pass.routes.at(t, k)], columns.first, columns.count};
         const float* output = outputs.get(t, k, range);
         if (output == nullptr) {
           fail("parts", words(pass.key) + ": " + describe(part) + " is missing for row " + std::to_string(t));
@@ -206,7 +212,8 @@ void Checkers::on_answered(const actors::RoutePass& pass, const actors::RoutedOu
         }
         answer.prints.back() = row_print({output, hidden});
         if (answer.prints.back() != reference_->output_print(part, {rows + row * hidden, hidden})) {
-          fail("parts", words(pass.key) + ": what came for row " + std::to_string(t) + " is not what " + describe(part) + " makes of it");
+          fail("parts", words(pass.key) + ": what came for row " + std::to_string(t) + " is not what " +
+                            describe(part) + " makes of it");
         }
       }
     }

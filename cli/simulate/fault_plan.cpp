@@ -58,7 +58,8 @@ Outcome<Fault> parse_fault(const std::string& text, const ProcessList& processes
   if (grammar->has_time) words >> time;
   words >> at >> number;
   if (!is_process(processes, fault.process)) return wrong("no process is named '" + fault.process + "'");
-  if (grammar->has_other && !is_process(processes, fault.other)) return wrong("no process is named '" + fault.other + "'");
+  if (grammar->has_other && !is_process(processes, fault.other))
+    return wrong("no process is named '" + fault.other + "'");
   if (grammar->has_time) {
     const auto duration = cluster::parse_duration(time);
     if (!duration.ok()) return wrong(duration.error().text);
@@ -82,9 +83,12 @@ void inflict_on_link(SimCluster& cluster, const Fault& fault) {
   const NodeId from = node_of(cluster, fault.process);
   const NodeId to = node_of(cluster, fault.other);
   switch (fault.kind) {
-    case FaultKind::kBreak: return network.break_between(from, to, {}, runtime::Wire::kData);
-    case FaultKind::kStall: return network.stall(from, to, fault.time);
-    case FaultKind::kCorrupt: return network.corrupt(from, to, 1);
+    case FaultKind::kBreak:
+      return network.break_between(from, to, {}, runtime::Wire::kData);
+    case FaultKind::kStall:
+      return network.stall(from, to, fault.time);
+    case FaultKind::kCorrupt:
+      return network.corrupt(from, to, 1);
     case FaultKind::kPart:
       network.part(from, to);
       network.part(to, from);
@@ -93,7 +97,8 @@ void inflict_on_link(SimCluster& cluster, const Fault& fault) {
         network.heal(to, from);
       });
       return;
-    default: CONSORT_CHECK(false, static_cast<int>(fault.kind));
+    default:
+      CONSORT_CHECK(false, static_cast<int>(fault.kind));
   }
 }
 
@@ -126,8 +131,8 @@ FaultPlan FaultPlan::random(std::uint64_t seed, const ProcessList& processes, st
     const auto worker = rng.below(processes.workers.size());
     fault.process = processes.workers[worker].name;
     if (grammar.has_other) {
-      fault.other = processes.workers[(worker + 1 + rng.below(processes.workers.size() - 1)) %
-                                      processes.workers.size()].name;
+      fault.other =
+          processes.workers[(worker + 1 + rng.below(processes.workers.size() - 1)) % processes.workers.size()].name;
     } else if (rng.below(4) == 0) {
       fault.process = processes.coordinator.name;
     }
@@ -164,13 +169,16 @@ void inflict(SimCluster& cluster, const Fault& fault) {
   if (process == nullptr || !process->alive()) return;
   runtime::World& world = cluster.world();
   switch (fault.kind) {
-    case FaultKind::kCrash: return world.crash(*process);
-    case FaultKind::kPause: return world.pause(*process, fault.time);
+    case FaultKind::kCrash:
+      return world.crash(*process);
+    case FaultKind::kPause:
+      return world.pause(*process, fault.time);
     case FaultKind::kSlow:
       process->set_slowness(kSlowFactor);
       world.at(world.now() + fault.time, [process] { process->set_slowness(1); });
       return;
-    default: CONSORT_CHECK(false, static_cast<int>(fault.kind));
+    default:
+      CONSORT_CHECK(false, static_cast<int>(fault.kind));
   }
 }
 

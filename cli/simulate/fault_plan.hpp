@@ -1,5 +1,5 @@
-// FaultPlan: which faults fall at which events of a simulated run; as text, "crash garage at 1200; pause attic 1s at 2000".
-// SPDX-License-Identifier: Apache-2.0
+// FaultPlan: which faults fall at which events of a simulated run; as text, "crash garage at 1200; pause attic 1s at
+// 2000". SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,9 @@ enum class FaultKind : std::uint8_t {
 struct Fault {
   FaultKind kind = FaultKind::kCrash;
   std::string process;
-  std::string other;            // of link faults
+  std::string other;  // of link faults
   runtime::Duration time{0};
-  std::uint64_t event = 0;      // events after the plan was laid
+  std::uint64_t event = 0;  // events after the plan was laid
 };
 
 struct FaultPlan {

@@ -19,7 +19,7 @@ std::uint64_t row_print(std::span<const float> row) {
 }
 
 std::uint64_t PartReference::output_print(const model::PartKey& part, std::span<const float> row) {
-  const std::uint64_t key = row_print(row) ^ (std::hash<model::PartKey>{}(part) * 0xD6E8FEB86659FD93u);
+  const std::uint64_t key = row_print(row) ^ (std::hash<model::PartKey>{}(part)*0xD6E8FEB86659FD93u);
   {
     const std::lock_guard lock(mutex_);
     if (const auto known = prints_.find(key); known != prints_.end()) return known->second;

@@ -30,7 +30,8 @@ Scenario::Scenario(SimClusterOptions options, SimModel model, std::vector<actors
       processes_(ProcessList::of(options_.config).value()),
       reference_(std::make_shared<PartReference>(model_.checkpoint)) {}
 
-ScenarioRun Scenario::run(std::uint64_t seed, const FaultPlan& plan, const ScenarioRun* fault_free, const Watch& watch) const {
+ScenarioRun Scenario::run(std::uint64_t seed, const FaultPlan& plan, const ScenarioRun* fault_free,
+                          const Watch& watch) const {
   ScenarioRun result;
   Checkers checkers(reference_);
   SimClusterOptions options = options_;
@@ -82,10 +83,11 @@ std::string Scenario::command(std::uint64_t seed, const FaultPlan& plan) const {
   std::string ids;
   for (const auto& request : requests_) {
     if (!ids.empty()) ids += ";";
-    for (std::size_t i = 0; i < request.prompt.size(); ++i) ids += (i == 0 ? "" : ",") + std::to_string(request.prompt[i]);
+    for (std::size_t i = 0; i < request.prompt.size(); ++i)
+      ids += (i == 0 ? "" : ",") + std::to_string(request.prompt[i]);
   }
-  return "consort simulate " + options_.config.path + " --seed " + std::to_string(seed) + " --faults '" + plan.describe() +
-         "' --ids '" + ids + "' --max-new-tokens " + std::to_string(requests_.front().max_new_tokens);
+  return "consort simulate " + options_.config.path + " --seed " + std::to_string(seed) + " --faults '" +
+         plan.describe() + "' --ids '" + ids + "' --max-new-tokens " + std::to_string(requests_.front().max_new_tokens);
 }
 
 std::string Scenario::report(std::uint64_t seed, const FaultPlan& plan, const Violation& violation) const {

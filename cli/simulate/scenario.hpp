@@ -20,9 +20,9 @@ struct ScenarioRun {
   TokensByRequest tokens;
   std::vector<SimGeneration> generations;  // the last one was started when the cluster was restored
   std::uint64_t trace_hash = 0;
-  std::uint64_t first_event = 0;           // of the world; the plan's events count from here
-  std::uint64_t events = 0;                // until all requests had ended, from first_event
-  std::uint64_t all_events = 0;            // the world's, all in all
+  std::uint64_t first_event = 0;                         // of the world; the plan's events count from here
+  std::uint64_t events = 0;                              // until all requests had ended, from first_event
+  std::uint64_t all_events = 0;                          // the world's, all in all
   std::vector<std::vector<std::uint64_t>> token_events;  // of each request: from first_event, when its tokens came
 };
 
@@ -34,7 +34,8 @@ class Scenario {
   // Brings a cluster up, lays the plan, starts the requests, waits for their ends and until the cluster is restored,
   // and has the first request answered once more. Thread-safe. `watch` sees the cluster before anything happens.
   using Watch = std::function<void(SimCluster&)>;
-  ScenarioRun run(std::uint64_t seed, const FaultPlan& plan, const ScenarioRun* fault_free, const Watch& watch = {}) const;
+  ScenarioRun run(std::uint64_t seed, const FaultPlan& plan, const ScenarioRun* fault_free,
+                  const Watch& watch = {}) const;
 
   const cluster::ClusterConfig& config() const { return options_.config; }
   const ProcessList& processes() const { return processes_; }

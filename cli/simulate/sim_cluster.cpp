@@ -83,7 +83,8 @@ SimBoot SimCluster::worker_boot(const ProcessPlace& place) {
     model.bytes_per_second /= node.slowdown;
     process.device().set_model(model);
     // The count of bytes read travels in messages: each life has its own.
-    const auto memory = make_worker_memory(options_.config, index, model_.checkpoint->with_own_count(), model_.trunk).value();
+    const auto memory =
+        make_worker_memory(options_.config, index, model_.checkpoint->with_own_count(), model_.trunk).value();
     process.keep(memory);
     WorkerOptions options;
     options.config = options_.config;
@@ -134,7 +135,8 @@ void SimCluster::add_client() {
   const auto boot = [this](SimProcess& process) -> std::shared_ptr<void> {
     auto house = std::make_shared<ClientHouse>(process.loop());
     for (const auto& worker : processes_.workers) {
-      (void)house->post_office.connect(cluster::Plane::kControl, worker.node, {}, SimNetwork::usual_address(worker.node));
+      (void)house->post_office.connect(cluster::Plane::kControl, worker.node, {},
+                                       SimNetwork::usual_address(worker.node));
     }
     client_ = house;
     return house;
@@ -196,21 +198,25 @@ std::string SimCluster::unrest() {
   const auto term = world_->find(processes_.coordinator.name)->loop().incarnation();
   for (const auto& place : processes_.workers) {
     const auto view = view_of(place.name);
-    if (view == nullptr || view->version >> 32 != term.value) return place.name + " has no view of the Coordinator's term";
+    if (view == nullptr || view->version >> 32 != term.value)
+      return place.name + " has no view of the Coordinator's term";
     for (const auto& member : view->members) {
       SimProcess* process = world_->find(member.node);
       if (process == nullptr || process->loop().incarnation() != member.incarnation) {
         return place.name + " does not know the life of " + member.name;
       }
-      if (member.state != cluster::NodeState::kReady) return member.name + " is " + std::string(cluster::name(member.state));
+      if (member.state != cluster::NodeState::kReady)
+        return member.name + " is " + std::string(cluster::name(member.state));
     }
     const cluster::PostOffice& post = worker(place.name)->post_office();
-    for (const auto c : {runtime::MessageClass::kDecode, runtime::MessageClass::kBulk, runtime::MessageClass::kBackground}) {
+    for (const auto c :
+         {runtime::MessageClass::kDecode, runtime::MessageClass::kBulk, runtime::MessageClass::kBackground}) {
       // A frame that arrives damaged is dropped with the slot that it took and those that it brought back: they return
       // when the two post offices count from new, at the next connection. Without a damaged frame none may be out.
       if (world_->network().corrupted() > 0) continue;
       if (const auto slots = post.slots_out(c); slots != 0) {
-        return place.name + ": " + std::to_string(slots) + " slots of class " + std::to_string(static_cast<int>(c)) + " are out";
+        return place.name + ": " + std::to_string(slots) + " slots of class " + std::to_string(static_cast<int>(c)) +
+               " are out";
       }
     }
   }

@@ -45,7 +45,7 @@ struct SimClusterOptions {
 struct SimGeneration {
   std::vector<actors::GeneratedToken> tokens;
   std::optional<actors::GenerationEnded> end;
-  int end_count = 0;  // must become 1
+  int end_count = 0;                  // must become 1
   std::uint32_t batcher_process = 0;  // of the world's: the Batcher that was asked
 };
 

@@ -26,7 +26,8 @@ TEST_CASE("one to three random faults change no token, and a seed repeats itself
   const auto begin = std::chrono::steady_clock::now();
   auto options = small_cluster("seeds", "replicas = 2\ncolumns = 2");
   auto model = cli::SimModel::load(options.config.model).value();
-  const cli::Scenario scenario(std::move(options), std::move(model), {greedy_request(60, 3, 8), greedy_request(10, 4, 8)});
+  const cli::Scenario scenario(std::move(options), std::move(model),
+                               {greedy_request(60, 3, 8), greedy_request(10, 4, 8)});
   // Every seed gives the same tokens: what the first gives without faults holds for all.
   const cli::ScenarioRun fault_free = scenario.run(1, {}, nullptr);
   for (const auto& violation : fault_free.violations) FAIL_CHECK(scenario.report(1, {}, violation));
@@ -35,7 +36,8 @@ TEST_CASE("one to three random faults change no token, and a seed repeats itself
   for (std::uint64_t seed = 1; seed <= kSeeds; seed += kStride) {
     runs.push_back({seed, cli::FaultPlan::random(seed, scenario.processes(), fault_free.events)});
   }
-  const SweepResult result = sweep(scenario, runs, [&](std::uint64_t) -> const cli::ScenarioRun& { return fault_free; }, true);
+  const SweepResult result = sweep(
+      scenario, runs, [&](std::uint64_t) -> const cli::ScenarioRun& { return fault_free; }, true);
   for (const auto& report : result.reports) std::printf("%s\n", report.c_str());
   CHECK(result.failed_runs <= kKnownFailures);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

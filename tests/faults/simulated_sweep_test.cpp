@@ -56,20 +56,30 @@ void check_sweep(FaultKind kind, runtime::Duration time) {
       runs.push_back({1, {{{kind, process, "", time, event}}}});
     }
   }
-  const SweepResult result = sweep(scenario(), runs, [](std::uint64_t) -> const cli::ScenarioRun& { return fault_free(); }, false);
+  const SweepResult result = sweep(
+      scenario(), runs, [](std::uint64_t) -> const cli::ScenarioRun& { return fault_free(); }, false);
   for (const auto& report : result.reports) FAIL_CHECK(report);
   CHECK(result.failed_runs == 0);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  std::printf("%zu runs over %zu events of a fault-free run's %lu: %zu failed, %zu requests ended in words, %lu events, %.1f s\n",
-              result.runs, events.size(), fault_free().events, result.failed_runs, result.ended_in_words, result.events, seconds);
+  std::printf(
+      "%zu runs over %zu events of a fault-free run's %lu: %zu failed, %zu requests ended in words, %lu events, %.1f "
+      "s\n",
+      result.runs, events.size(), fault_free().events, result.failed_runs, result.ended_in_words, result.events,
+      seconds);
 }
 
 }  // namespace
 
-TEST_CASE("a crash in any event of a prefill chunk and a decode step changes no token") { check_sweep(FaultKind::kCrash, {}); }
+TEST_CASE("a crash in any event of a prefill chunk and a decode step changes no token") {
+  check_sweep(FaultKind::kCrash, {});
+}
 
-TEST_CASE("a stop of one second in any event changes no token") { check_sweep(FaultKind::kPause, std::chrono::seconds(1)); }
+TEST_CASE("a stop of one second in any event changes no token") {
+  check_sweep(FaultKind::kPause, std::chrono::seconds(1));
+}
 
-TEST_CASE("a stop of five seconds in any event changes no token") { check_sweep(FaultKind::kPause, std::chrono::seconds(5)); }
+TEST_CASE("a stop of five seconds in any event changes no token") {
+  check_sweep(FaultKind::kPause, std::chrono::seconds(5));
+}
 
 }  // namespace consort::tests

@@ -24,9 +24,9 @@ struct SweepRun {
 struct SweepResult {
   std::size_t runs = 0;
   std::size_t failed_runs = 0;
-  std::size_t ended_in_words = 0;        // requests
+  std::size_t ended_in_words = 0;  // requests
   std::uint64_t events = 0;
-  std::vector<std::string> reports;      // of the first failed runs
+  std::vector<std::string> reports;  // of the first failed runs
 };
 
 inline constexpr std::size_t kMaxReports = 12;
@@ -55,7 +55,8 @@ inline SweepResult sweep(const cli::Scenario& scenario, const std::vector<SweepR
       std::vector<cli::Violation> violations = run.violations;
       if (twice) {
         const cli::ScenarioRun again = scenario.run(one.seed, one.plan, &fault_free_of(one.seed));
-        if (again.trace_hash != run.trace_hash) violations.push_back({"trace hash", run.all_events, "two runs of a seed differ"});
+        if (again.trace_hash != run.trace_hash)
+          violations.push_back({"trace hash", run.all_events, "two runs of a seed differ"});
       }
       const std::lock_guard lock(mutex);
       ++result.runs;
@@ -65,7 +66,8 @@ inline SweepResult sweep(const cli::Scenario& scenario, const std::vector<SweepR
       }
       if (violations.empty()) continue;
       ++result.failed_runs;
-      if (result.reports.size() < kMaxReports) result.reports.push_back(scenario.report(one.seed, one.plan, violations.front()));
+      if (result.reports.size() < kMaxReports)
+        result.reports.push_back(scenario.report(one.seed, one.plan, violations.front()));
     }
   };
   const auto cores = std::clamp(std::thread::hardware_concurrency(), 1u, 8u);

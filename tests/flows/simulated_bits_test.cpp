@@ -52,7 +52,8 @@ std::vector<Tokens> in_the_simulator(cli::SimClusterOptions options, std::vector
     }
   }
   if (decoders_used != nullptr) {
-    for (const char* name : {"desk", "attic"}) *decoders_used += cluster.worker(name)->router_counters().dispatches > 20 ? 1 : 0;
+    for (const char* name : {"desk", "attic"})
+      *decoders_used += cluster.worker(name)->router_counters().dispatches > 20 ? 1 : 0;
   }
   return all;
 }

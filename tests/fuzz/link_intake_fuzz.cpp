@@ -1,5 +1,5 @@
-// The way of a control message from ZeroMQ's parts to a frame or an answer: any bytes are counted or delivered, never a crash.
-// The input is cut into parts by its own first bytes: count, then a length for each but the last.
+// The way of a control message from ZeroMQ's parts to a frame or an answer: any bytes are counted or delivered, never a
+// crash. The input is cut into parts by its own first bytes: count, then a length for each but the last.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>

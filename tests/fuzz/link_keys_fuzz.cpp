@@ -1,5 +1,5 @@
-// Key files, allow-lists and control addresses: any text is refused in words or read, and what is read is written the same.
-// SPDX-License-Identifier: Apache-2.0
+// Key files, allow-lists and control addresses: any text is refused in words or read, and what is read is written the
+// same. SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <string_view>
 

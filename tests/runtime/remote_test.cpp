@@ -205,9 +205,8 @@ TEST_CASE("peer_down of an earlier life ends nothing that is asked of a later on
 
 struct Watching : TwoNodes {
   void watch(ActorRef whom) {
-    act(left.loop, *asker, [this, whom] {
-      asker->monitor(whom, [this](Down down) { downs.push_back(std::move(down)); });
-    });
+    act(left.loop, *asker,
+        [this, whom] { asker->monitor(whom, [this](Down down) { downs.push_back(std::move(down)); }); });
     settle();
   }
   std::vector<Down> downs;

@@ -33,11 +33,13 @@ inline std::string small_checkpoint() {
 inline cli::SimClusterOptions small_cluster(const std::string& name, const std::string& extra) {
   const std::filesystem::path folder = std::filesystem::path(CONSORT_BINARY_DIR) / "test-models";
   const std::string model = small_checkpoint();
-  const std::string text = "[cluster]\nname = \"" + name + "\"\nmodel = \"" + model + "\"\n" + extra +
-                           "\n[[node]]\nname = \"desk\"\nhost = \"127.0.0.1\"\nroles = [\"coordinator\", \"batcher\", \"trunk\", \"experts\"]\n"
-                           "memory = \"64MiB\"\n"
-                           "[[node]]\nname = \"attic\"\nhost = \"127.0.0.1\"\nroles = [\"trunk\", \"experts\"]\nmemory = \"64MiB\"\n"
-                           "[[node]]\nname = \"garage\"\nhost = \"127.0.0.1\"\nroles = [\"experts\"]\nmemory = \"64MiB\"\n";
+  const std::string text =
+      "[cluster]\nname = \"" + name + "\"\nmodel = \"" + model + "\"\n" + extra +
+      "\n[[node]]\nname = \"desk\"\nhost = \"127.0.0.1\"\nroles = [\"coordinator\", \"batcher\", \"trunk\", "
+      "\"experts\"]\n"
+      "memory = \"64MiB\"\n"
+      "[[node]]\nname = \"attic\"\nhost = \"127.0.0.1\"\nroles = [\"trunk\", \"experts\"]\nmemory = \"64MiB\"\n"
+      "[[node]]\nname = \"garage\"\nhost = \"127.0.0.1\"\nroles = [\"experts\"]\nmemory = \"64MiB\"\n";
   const std::string path = (folder / (name + ".toml")).string();
   std::ofstream(path) << text;
   cli::SimClusterOptions options;
@@ -45,7 +47,8 @@ inline cli::SimClusterOptions small_cluster(const std::string& name, const std::
   return options;
 }
 
-inline actors::GenerationRequest greedy_request(std::uint32_t prompt_tokens, std::uint32_t salt, std::uint32_t max_new_tokens) {
+inline actors::GenerationRequest greedy_request(std::uint32_t prompt_tokens, std::uint32_t salt,
+                                                std::uint32_t max_new_tokens) {
   actors::GenerationRequest request;
   for (std::uint32_t i = 0; i < prompt_tokens; ++i) request.prompt.push_back((i * 7 + salt * 13 + i * i) % 64);
   request.sampling.temperature = 0;
