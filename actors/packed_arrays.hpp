@@ -17,7 +17,7 @@ static_assert(std::endian::native == std::endian::little, "payloads are little e
 class ArrayPacker {
  public:
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   void add(std::span<const T> values) {
     const auto bytes = std::as_bytes(values);
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
@@ -37,7 +37,7 @@ class ArrayUnpacker {
  public:
   explicit ArrayUnpacker(std::span<const std::byte> bytes) : left_(bytes) {}
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   bool take(std::vector<T>& out, std::size_t count) {
     if (count > left_.size() / sizeof(T)) return false;
     out.resize(count);

@@ -1,5 +1,6 @@
 // How fast is gemm on one thread: for 24 and 384 rows beside OpenBLAS, for one row beside a plain read of the weights?
-// Usage: gemm_bench [rounds]. The contenders take turns within every round; ratios are medians over the rounds' own ratios.
+// Usage: gemm_bench [rounds]. The contenders take turns within every round; ratios are medians over the rounds' own
+// ratios.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -29,7 +30,8 @@ using consort::runtime::ConstTensorView;
 using consort::runtime::Dtype;
 using consort::runtime::TensorView;
 
-// DeepSeek-V3's hidden size, and enough output columns that a matrix (117 MB in BF16) cannot hide in a third-level cache.
+// DeepSeek-V3's hidden size, and enough output columns that a matrix (117 MB in BF16) cannot hide in a third-level
+// cache.
 constexpr std::int64_t kDepth = 7168;
 constexpr std::int64_t kLongCols = 8192;
 constexpr std::int64_t kCols = 2048;  // moe_intermediate_size of DeepSeek-V3: what 24 and 384 rows are run with
@@ -121,8 +123,8 @@ void run_gemm(std::vector<float>& out, const std::vector<float>& x, std::int64_t
 }
 
 // Some elements of each row against a sum in double. 452 steps of 2^-24 on magnitudes below 1 bound the error.
-bool correct(const std::vector<float>& out, const std::vector<float>& x, std::int64_t rows, const Weights& w, Dtype dtype,
-             std::int64_t cols) {
+bool correct(const std::vector<float>& out, const std::vector<float>& x, std::int64_t rows, const Weights& w,
+             Dtype dtype, std::int64_t cols) {
   for (std::int64_t t = 0; t < rows; ++t) {
     for (std::int64_t o = t % 7; o < cols; o += 509) {
       double exact = 0.0;
@@ -137,7 +139,8 @@ bool correct(const std::vector<float>& out, const std::vector<float>& x, std::in
       }
       const double error = std::abs(exact - double{out[static_cast<std::size_t>(t * cols + o)]});
       if (!(error <= (kDepth / 16 + 4) * 0x1p-24 * magnitude)) {
-        std::printf("WRONG: row %lld, column %lld is off by %g\n", static_cast<long long>(t), static_cast<long long>(o), error);
+        std::printf("WRONG: row %lld, column %lld is off by %g\n", static_cast<long long>(t), static_cast<long long>(o),
+                    error);
         return false;
       }
     }
@@ -185,8 +188,8 @@ bool compare_with_openblas(const Weights& w, Dtype dtype, std::int64_t rows, int
   std::vector<float> blas_out(out.size());
   const auto blas = [&] {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(rows), static_cast<int>(kCols),
-                static_cast<int>(kDepth), 1.0f, x.data(), static_cast<int>(kDepth), expanded, static_cast<int>(kDepth), 0.0f,
-                blas_out.data(), static_cast<int>(kCols));
+                static_cast<int>(kDepth), 1.0f, x.data(), static_cast<int>(kDepth), expanded, static_cast<int>(kDepth),
+                0.0f, blas_out.data(), static_cast<int>(kCols));
   };
   blas();
 #endif
@@ -196,8 +199,9 @@ bool compare_with_openblas(const Weights& w, Dtype dtype, std::int64_t rows, int
     contenders[1].seconds.push_back(timed(blas));
 #endif
   }
-  std::printf("%lld rows, %s [%lld, %lld]\n", static_cast<long long>(rows), std::string(consort::runtime::name(dtype)).c_str(),
-              static_cast<long long>(kCols), static_cast<long long>(kDepth));
+  std::printf("%lld rows, %s [%lld, %lld]\n", static_cast<long long>(rows),
+              std::string(consort::runtime::name(dtype)).c_str(), static_cast<long long>(kCols),
+              static_cast<long long>(kDepth));
   report(contenders, 2.0 * static_cast<double>(rows * kCols * kDepth), "GFLOP/s", 0.7);
   return ok;
 }

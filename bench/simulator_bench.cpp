@@ -118,7 +118,8 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 double simulated(bool over_wires, std::uint64_t& answers) {
   World world(1);
   std::vector<SimProcess*> nodes;
-  for (std::uint32_t i = 1; i <= kNodes; ++i) nodes.push_back(&world.add_node("node" + std::to_string(i), NodeId(i), boot()));
+  for (std::uint32_t i = 1; i <= kNodes; ++i)
+    nodes.push_back(&world.add_node("node" + std::to_string(i), NodeId(i), boot()));
   for (SimProcess* a : nodes) {
     for (SimProcess* b : nodes) {
       if (a != b) CONSORT_CHECK(a->data().connect(b->node(), {}, b->data().address(), b->data().token()).ok());

@@ -19,7 +19,8 @@ namespace {
 
 constexpr auto kStatusDeadline = std::chrono::seconds(5);
 constexpr auto kSliceDeadline = std::chrono::seconds(30);
-constexpr auto kEndSlack = std::chrono::seconds(5);  // the Batcher ends a stream at its deadline; the words need a moment
+constexpr auto kEndSlack =
+    std::chrono::seconds(5);  // the Batcher ends a stream at its deadline; the words need a moment
 
 volatile std::sig_atomic_t interrupted = 0;
 
@@ -97,11 +98,12 @@ runtime::Status read_all(Door& door, const actors::LogitsComputed& run, LogitsTe
     return read_tensor(door, run.capture, name, writable(tensors.f32(name, cols)));
   };
   CONSORT_RETURN_IF_ERROR(f32("logits", run.vocabulary));
-  for (std::uint32_t i = 0; i <= run.layers; ++i) CONSORT_RETURN_IF_ERROR(f32("hidden." + std::to_string(i), run.hidden));
+  for (std::uint32_t i = 0; i <= run.layers; ++i)
+    CONSORT_RETURN_IF_ERROR(f32("hidden." + std::to_string(i), run.hidden));
   for (std::uint32_t layer = run.first_moe_layer; layer < run.layers; ++layer) {
     const std::string prefix = "routes." + std::to_string(layer);
-    CONSORT_RETURN_IF_ERROR(read_tensor(door, run.capture, prefix + ".experts",
-                                        writable(tensors.i64(prefix + ".experts", run.top_k))));
+    CONSORT_RETURN_IF_ERROR(
+        read_tensor(door, run.capture, prefix + ".experts", writable(tensors.i64(prefix + ".experts", run.top_k))));
     CONSORT_RETURN_IF_ERROR(f32(prefix + ".weights", run.top_k));
   }
   return runtime::done();

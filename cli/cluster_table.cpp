@@ -43,8 +43,8 @@ void print_cluster_table(const cluster::ClusterStatusReport& report) {
                 megabytes(member.checkpoint_bytes_read).c_str(), rate(member.profile.expert_bytes_per_second).c_str(),
                 roles.c_str());
   }
-  std::printf("epoch %u, experts in %zu column range%s\n", report.view->epoch.value, report.view->numeric_plan.cut.size(),
-              report.view->numeric_plan.cut.size() == 1 ? "" : "s");
+  std::printf("epoch %u, experts in %zu column range%s\n", report.view->epoch.value,
+              report.view->numeric_plan.cut.size(), report.view->numeric_plan.cut.size() == 1 ? "" : "s");
   if (!report.prediction.empty()) std::printf("%s\n", report.prediction.c_str());
   if (!report.coordinator_reachable) std::printf("the coordinator does not answer; the cluster serves without it\n");
   if (!report.trouble.empty()) std::printf("trouble: %s\n", report.trouble.c_str());

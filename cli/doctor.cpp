@@ -13,8 +13,9 @@ namespace {
 void check_cluster(const std::string& file, std::vector<Finding>& findings) {
   const auto state = ClusterState::of_file(file);
   if (!state.ok()) return findings.push_back({false, "cluster file", state.error().text});
-  findings.push_back({true, "cluster file", std::to_string(state->config.nodes.size()) + " nodes on " +
-                                                std::to_string(state->processes.agents.size()) + " host(s)"});
+  findings.push_back({true, "cluster file",
+                      std::to_string(state->config.nodes.size()) + " nodes on " +
+                          std::to_string(state->processes.agents.size()) + " host(s)"});
   const auto checkpoint = model::Checkpoint::open(state->config.model);
   findings.push_back(checkpoint.ok() ? Finding{true, "model", state->config.model + " is whole"}
                                      : Finding{false, "model", checkpoint.error().text});

@@ -63,7 +63,8 @@ Census count(const model::Checkpoint& checkpoint) {
 }
 
 std::uint64_t kv_bytes_per_token(const model::ModelConfig& config) {
-  return model::KvPages::page_bytes(config, config.num_hidden_layers) / static_cast<std::uint64_t>(model::kPagePositions);
+  return model::KvPages::page_bytes(config, config.num_hidden_layers) /
+         static_cast<std::uint64_t>(model::kPagePositions);
 }
 
 void print_json(const model::Checkpoint& checkpoint, const Census& census) {

@@ -47,13 +47,13 @@ runtime::Status check_request(const model::ModelConfig& config, std::span<const 
                                                               " is outside the model's vocabulary of " +
                                                               std::to_string(config.vocab_size));
   }
-  if (config.max_position_embeddings == 0 ||
-      static_cast<std::int64_t>(positions) <= config.max_position_embeddings) {
+  if (config.max_position_embeddings == 0 || static_cast<std::int64_t>(positions) <= config.max_position_embeddings) {
     return runtime::done();
   }
-  return runtime::failure(runtime::ErrorKind::kInvalid,
-                          "prompt and new tokens come to " + std::to_string(positions) + " positions, the model has " +
-                              std::to_string(config.max_position_embeddings) + ": shorten the prompt or --max-new-tokens");
+  return runtime::failure(runtime::ErrorKind::kInvalid, "prompt and new tokens come to " + std::to_string(positions) +
+                                                            " positions, the model has " +
+                                                            std::to_string(config.max_position_embeddings) +
+                                                            ": shorten the prompt or --max-new-tokens");
 }
 
 // One token after the other from the last row's logits.
@@ -107,7 +107,8 @@ int generate_locally(const GenerateOptions& options) {
   const auto model = load(options.source);
   if (!model.ok()) return wrong_use(model.error().text);
   const std::size_t positions = prompt->ids.size() + static_cast<std::size_t>(options.max_new_tokens);
-  if (const auto fits = check_request((*model)->config(), prompt->ids, positions); !fits.ok()) return wrong_use(fits.error().text);
+  if (const auto fits = check_request((*model)->config(), prompt->ids, positions); !fits.ok())
+    return wrong_use(fits.error().text);
   const auto stop_ids = stop_ids_of(options, *tokenizer);
   return on_local_device([&](runtime::Workers& workers) {
     model::LocalGeneration generation(*model, model::pages_for(static_cast<std::int64_t>(positions)), workers);
@@ -121,7 +122,8 @@ int logits_locally(const LogitsOptions& options) {
   if (!ids.ok()) return wrong_use(ids.error().text);
   const auto model = load(options.source);
   if (!model.ok()) return wrong_use(model.error().text);
-  if (const auto fits = check_request((*model)->config(), *ids, ids->size()); !fits.ok()) return wrong_use(fits.error().text);
+  if (const auto fits = check_request((*model)->config(), *ids, ids->size()); !fits.ok())
+    return wrong_use(fits.error().text);
   LogitsTensors tensors(*ids);
   const auto count = static_cast<std::int64_t>(ids->size());
   const int code = on_local_device([&](runtime::Workers& workers) {

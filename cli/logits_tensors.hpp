@@ -14,8 +14,8 @@
 
 namespace consort::cli {
 
-// ids [tokens] I64; logits [tokens, vocab] F32; hidden.<i> [tokens, hidden] F32 (0: embedding, i: after layer i - 1, the
-// last one after model.norm); routes.<layer>.experts [tokens, top_k] I64 ascending and routes.<layer>.weights F32.
+// ids [tokens] I64; logits [tokens, vocab] F32; hidden.<i> [tokens, hidden] F32 (0: embedding, i: after layer i - 1,
+// the last one after model.norm); routes.<layer>.experts [tokens, top_k] I64 ascending and routes.<layer>.weights F32.
 class LogitsTensors {
  public:
   explicit LogitsTensors(std::span<const std::int32_t> ids);
@@ -42,7 +42,8 @@ class LogitsCapture final : public model::PassListener {
  public:
   explicit LogitsCapture(LogitsTensors& tensors) : tensors_(tensors) {}
   void on_hidden(std::int64_t index, std::span<const model::RowOrigin> rows, runtime::ConstTensorView hidden) override;
-  void on_routes(runtime::LayerIndex layer, std::span<const model::RowOrigin> rows, const model::Routes& routes) override;
+  void on_routes(runtime::LayerIndex layer, std::span<const model::RowOrigin> rows,
+                 const model::Routes& routes) override;
 
  private:
   LogitsTensors& tensors_;

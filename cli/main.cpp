@@ -59,8 +59,10 @@ void add_cluster_commands(CLI::App& app, Options& o) {
   up->add_option("file", o.up.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
   up->add_flag("--detach", o.up.detach, "return when ready; `consort down` ends it");
   up->add_flag("--no-restart", o.up.no_restart, "do not start ended nodes again");
-  up->add_option("--numeric-plan", o.up.numeric_plan_file, "use this numeric plan at the first up")->check(CLI::ExistingFile);
-  up->add_option("--ready-deadline", o.up.ready_deadline, seconds_help("give up after this long"))->capture_default_str();
+  up->add_option("--numeric-plan", o.up.numeric_plan_file, "use this numeric plan at the first up")
+      ->check(CLI::ExistingFile);
+  up->add_option("--ready-deadline", o.up.ready_deadline, seconds_help("give up after this long"))
+      ->capture_default_str();
   up->final_callback([&o] { o.chosen = [&o] { return run_up(o.up); }; });
 
   auto* down = app.add_subcommand("down", "end a cluster");
@@ -82,10 +84,16 @@ void add_cluster_commands(CLI::App& app, Options& o) {
   auto* simulate = app.add_subcommand("simulate", "run a cluster file in virtual time from a seed");
   simulate->add_option("file", o.simulate.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
   simulate->add_option("--seed", o.simulate.seed, "everything random comes from it")->capture_default_str();
-  simulate->add_option("--faults", o.simulate.faults,
-                       "fault plan, e.g. \"crash garage at 1200; pause attic 1s at 2000\" (event numbers)");
-  simulate->add_option("--ids", o.simulate.ids, "prompt ids (default: 3,1,4,1,5,9,2,6)");
-  simulate->add_option("--requests", o.simulate.requests, "requests at once")->capture_default_str();
+  simulate->add_option(
+      "--faults", o.simulate.faults,
+      "fault plan, faults separated by ';', N counts events from the first request on: "
+      "crash P at N | pause P T at N (as SIGSTOP) | slow P T at N (ten times) | break P Q at N (data wire) | "
+      "part P Q T at N | stall P Q T at N | corrupt P Q at N (one bit); P, Q: a node's name or "
+      "coordinator; T: 500ms, 2s. Example: \"crash garage at 1200; pause attic 1s at 2000\"");
+  simulate->add_option("--ids", o.simulate.ids,
+                       "prompt ids (default: 3,1,4,1,5,9,2,6); prompts of several requests separated by ';'");
+  simulate->add_option("--requests", o.simulate.requests, "requests at once, where --ids names one prompt")
+      ->capture_default_str();
   simulate->add_option("--max-new-tokens", o.simulate.max_new_tokens, "tokens per request")->capture_default_str();
   simulate->add_flag("--json", o.simulate.json, "one JSON line per event and per request");
   simulate->final_callback([&o] { o.chosen = [&o] { return run_simulate(o.simulate); }; });

@@ -50,7 +50,8 @@ Outcome<Prompt> make_prompt(const GenerateOptions& options, const std::optional<
   return Prompt{std::move(ids), ""};
 }
 
-std::vector<std::int32_t> stop_ids_of(const GenerateOptions& options, const std::optional<model::Tokenizer>& tokenizer) {
+std::vector<std::int32_t> stop_ids_of(const GenerateOptions& options,
+                                      const std::optional<model::Tokenizer>& tokenizer) {
   if (options.ignore_eos || !tokenizer) return {};
   const auto ids = tokenizer->eos_ids();
   return {ids.begin(), ids.end()};

@@ -52,7 +52,8 @@ void print_json(const cluster::ClusterStatusReport& report) {
 
 runtime::Status write_plan(const cluster::ClusterView& view, const std::string& file) {
   if (view.numeric_plan.cut.empty()) {
-    return runtime::failure(runtime::ErrorKind::kInvalid, "the cluster has no numeric plan yet: wait until it is ready");
+    return runtime::failure(runtime::ErrorKind::kInvalid,
+                            "the cluster has no numeric plan yet: wait until it is ready");
   }
   return StateFolder::write(file, model::to_json(actors::model_plan(view.numeric_plan)) + "\n");
 }

@@ -18,7 +18,8 @@ class TokenPrinter {
   TokenPrinter(std::optional<model::Tokenizer> tokenizer, bool json, std::string_view shown_first);
 
   void token(std::int32_t id, float logprob, std::uint32_t logits_crc);
-  // reason: "stop", "length", ...; text says more where it was not one of these two. Prints the speed to standard error.
+  // reason: "stop", "length", ...; text says more where it was not one of these two. Prints the speed to standard
+  // error.
   void end(std::string_view reason, std::string_view text);
   int count() const { return count_; }
 

@@ -1,5 +1,5 @@
-// `consort up` and `consort down`: start the agents of this host, wait until a real token has crossed every node; end them.
-// SPDX-License-Identifier: Apache-2.0
+// `consort up` and `consort down`: start the agents of this host, wait until a real token has crossed every node; end
+// them. SPDX-License-Identifier: Apache-2.0
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -89,9 +89,10 @@ Status wait_ready(const ClusterState& state, Client& client, std::chrono::steady
     for (const auto& agent : state.processes.agents) {
       if (!state.folder.living_process(agent.name)) return failure(ErrorKind::kInternal, agent.name + " ended");
     }
-    const auto report = client.ask(runtime::RefTo<cluster::CoordinatorProtocol>{{state.processes.coordinator.node, {},
-                                       cluster::actor_id(cluster::Role::kCoordinator)}},
-                                   cluster::ClusterStatus{}, kStatusDeadline);
+    const auto report = client.ask(
+        runtime::RefTo<cluster::CoordinatorProtocol>{
+            {state.processes.coordinator.node, {}, cluster::actor_id(cluster::Role::kCoordinator)}},
+        cluster::ClusterStatus{}, kStatusDeadline);
     if (report.ok()) {
       lines.look(*report->view);
       last_trouble = report->trouble;
@@ -105,13 +106,14 @@ Status wait_ready(const ClusterState& state, Client& client, std::chrono::steady
     client.turn_until([] { return stop_asked != 0; }, kPollEvery);
   }
   if (stop_asked != 0) return failure(ErrorKind::kCancelled, "interrupted");
-  return failure(ErrorKind::kTimedOut, "the cluster is not ready in time" +
-                                           (last_trouble.empty() ? std::string() : ": " + last_trouble));
+  return failure(ErrorKind::kTimedOut,
+                 "the cluster is not ready in time" + (last_trouble.empty() ? std::string() : ": " + last_trouble));
 }
 
 void take_down(const ClusterState& state, Client& client) {
   for (const auto& agent : state.processes.agents) {
-    const runtime::RefTo<cluster::NodeAgentProtocol> ref{{agent.node, {}, cluster::actor_id(cluster::Role::kNodeAgent)}};
+    const runtime::RefTo<cluster::NodeAgentProtocol> ref{
+        {agent.node, {}, cluster::actor_id(cluster::Role::kNodeAgent)}};
     (void)client.ask(ref, cluster::Shutdown{}, kShutdownDeadline);  // where it does not answer, it is killed below
   }
   const auto deadline = std::chrono::steady_clock::now() + kShutdownDeadline;
@@ -169,7 +171,8 @@ int run_down(const DownOptions& options) {
   const auto state = ClusterState::of_file(options.cluster_file);
   if (!state.ok()) return wrong_use(state.error().text);
   bool any = false;
-  for (const auto& process : state->processes.all()) any = any || state->folder.living_process(process.name).has_value();
+  for (const auto& process : state->processes.all())
+    any = any || state->folder.living_process(process.name).has_value();
   if (!any) {
     std::fprintf(stderr, "cluster '%s' is not up\n", state->config.name.c_str());
     return kExitOk;

@@ -86,7 +86,8 @@ void Coordinator::on(Join join, ReplyTo<Joined> reply, const Context& context) {
 // The node is here, with all that it told of itself.
 void Coordinator::State::enter(const Join& join, Incarnation life) {
   const auto decided_life = decided.nodes.find(join.node);
-  if (decided_life == decided.nodes.end() || decided_life->second.incarnation != life || decided_life->second.dead) return;
+  if (decided_life == decided.nodes.end() || decided_life->second.incarnation != life || decided_life->second.dead)
+    return;
   Life& node = lives[join.node];
   const NodeProfile before = node.profile;
   node = {};
@@ -229,7 +230,8 @@ void Coordinator::on(ClusterStatus, ReplyTo<ClusterStatusReport> reply) {
   report.prediction = s.prediction;
   report.answered_by = self().node;
   for (const auto& [node, life] : s.lives) {
-    if (s.is_registered(node, life) && now() - life.heard > s.options.config.suspect_after) report.suspected.push_back(node);
+    if (s.is_registered(node, life) && now() - life.heard > s.options.config.suspect_after)
+      report.suspected.push_back(node);
   }
   report.counters = s.post.counters().named();
   reply.send(std::move(report));

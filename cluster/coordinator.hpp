@@ -1,5 +1,5 @@
-// Coordinator: who is in the cluster, in which life, holding what. Decides, logs, then tells. The cluster serves without it.
-// SPDX-License-Identifier: Apache-2.0
+// Coordinator: who is in the cluster, in which life, holding what. Decides, logs, then tells. The cluster serves
+// without it. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <memory>
@@ -17,9 +17,9 @@ namespace consort::cluster {
 struct CoordinatorOptions {
   ClusterConfig config;
   PlanModel model;
-  std::string manifest;   // of the model's files, as every worker computes it
-  std::string build;      // of this program
-  std::string log_path;   // decisions, through Env::disk
+  std::string manifest;                     // of the model's files, as every worker computes it
+  std::string build;                        // of this program
+  std::string log_path;                     // decisions, through Env::disk
   std::optional<NumericPlan> numeric_plan;  // wanted by the operator; refused where the log holds another one
 };
 

@@ -128,7 +128,8 @@ void Coordinator::State::tick() {
     if (now - life.heard <= options.config.dead_after) continue;
     declare_dead(node, decided.nodes.at(node).incarnation,
                  "no heartbeat for " +
-                     std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now - life.heard).count()) + " ms",
+                     std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now - life.heard).count()) +
+                     " ms",
                  true);
   }
   ask_replacements();
@@ -234,8 +235,9 @@ void Coordinator::State::decide_placement(Plan plan) {
 
 // After a restart the log's nodes are alive until they fail to beat. A view without their addresses would bury them.
 bool Coordinator::State::adopting() const {
-  return std::any_of(lives.begin(), lives.end(),
-                     [&](const auto& entry) { return is_alive(entry.first) && !is_registered(entry.first, entry.second); });
+  return std::any_of(lives.begin(), lives.end(), [&](const auto& entry) {
+    return is_alive(entry.first) && !is_registered(entry.first, entry.second);
+  });
 }
 
 ClusterView Coordinator::State::draw_view() const {

@@ -30,7 +30,7 @@ struct Life {
   std::uint64_t part_bytes = 0;
   std::uint64_t checkpoint_bytes_read = 0;
   runtime::Instant heard;
-  bool beats = false;     // heard under its incarnation: from then on it can take views
+  bool beats = false;  // heard under its incarnation: from then on it can take views
   runtime::Instant view_sent;
 };
 
@@ -54,13 +54,13 @@ struct Coordinator::State {
   PostOffice& post;
   const CoordinatorOptions options;
   std::unique_ptr<DecisionLog> log;
-  DecidedState decided;       // runs ahead of the log's sync; nobody hears of it before
+  DecidedState decided;  // runs ahead of the log's sync; nobody hears of it before
   bool started = false;
-  int syncing = 0;            // records on their way to the disk
+  int syncing = 0;  // records on their way to the disk
   std::vector<runtime::Callback<void()>> after_sync;
   bool publish_wanted = false;
   std::uint64_t view_count = 0;
-  ClusterViewPtr view;        // the latest that was told
+  ClusterViewPtr view;  // the latest that was told
   std::map<runtime::NodeId, Life> lives;
   std::map<runtime::NodeId, Agent> agents;
   std::map<runtime::NodeId, runtime::NodeId> agent_of;

@@ -135,7 +135,8 @@ std::vector<Decision> summary(const DecidedState& state) {
   if (state.numeric_plan) decisions.emplace_back(NumericPlanDecided{*state.numeric_plan});
   for (const auto& [node, life] : state.nodes) {
     if (life.incarnation.value != 0) decisions.emplace_back(NodeIncarnated{node, life.incarnation, life.boot});
-    if (life.dead) decisions.emplace_back(NodeDied{node, life.incarnation, state.epoch, "before the log was rewritten"});
+    if (life.dead)
+      decisions.emplace_back(NodeDied{node, life.incarnation, state.epoch, "before the log was rewritten"});
     if (life.left) decisions.emplace_back(NodeLeft{node});
   }
   decisions.emplace_back(PlacementDecided{state.epoch, state.placement, state.placement_shape, state.placement_epoch});
@@ -191,10 +192,11 @@ Outcome<LogScan> scan_log(std::span<const std::byte> bytes) {
     const std::size_t length = sound_record(bytes, at);
     if (length == 0) {
       if (!sound_record_behind(bytes, at, scan.next_sequence)) return scan;  // a crash cut it short
-      return failure(ErrorKind::kInvalid,
-                     "is damaged at byte " + std::to_string(at) + ", with sound records behind it: decision " +
-                         std::to_string(scan.next_sequence) + " is lost. Restore the file from a copy, or move it away "
-                         "to let the cluster plan anew");
+      return failure(ErrorKind::kInvalid, "is damaged at byte " + std::to_string(at) +
+                                              ", with sound records behind it: decision " +
+                                              std::to_string(scan.next_sequence) +
+                                              " is lost. Restore the file from a copy, or move it away "
+                                              "to let the cluster plan anew");
     }
     const auto sequence = get<std::uint64_t>(bytes, at + 8);
     if (sequence != scan.next_sequence) {

@@ -34,8 +34,8 @@ struct NodeIncarnated {
 struct PlacementDecided {
   runtime::Epoch epoch;
   PlacementTable placement;
-  std::uint32_t shape = 0;   // of the config that it was decided for: nodes, their memory, replicas
-  runtime::Epoch decided;    // when the table was decided; 0: with `epoch`
+  std::uint32_t shape = 0;  // of the config that it was decided for: nodes, their memory, replicas
+  runtime::Epoch decided;   // when the table was decided; 0: with `epoch`
 };
 // The incarnation is over; what it held has a new epoch.
 struct NodeDied {
@@ -47,15 +47,14 @@ struct NodeDied {
 struct NodeLeft {
   runtime::NodeId node;
 };
-using Decision =
-    std::variant<TermStarted, NumericPlanDecided, NodeIncarnated, PlacementDecided, NodeDied, NodeLeft>;
+using Decision = std::variant<TermStarted, NumericPlanDecided, NodeIncarnated, PlacementDecided, NodeDied, NodeLeft>;
 
 // The sum of all decisions.
 struct DecidedState {
   struct Node {
     runtime::Incarnation incarnation;  // the latest given; never given again
     std::uint64_t boot = 0;
-    bool dead = false;                 // that life is over
+    bool dead = false;  // that life is over
     bool left = false;
   };
   runtime::Incarnation term;
@@ -63,7 +62,7 @@ struct DecidedState {
   std::optional<NumericPlan> numeric_plan;
   std::map<runtime::NodeId, Node> nodes;
   runtime::Epoch epoch;
-  runtime::Epoch placement_epoch;      // when `placement` was decided; parts loaded since then are the right ones
+  runtime::Epoch placement_epoch;  // when `placement` was decided; parts loaded since then are the right ones
   std::uint32_t placement_shape = 0;
   PlacementTable placement;
 
@@ -90,7 +89,8 @@ class DecisionLog {
 };
 
 // --- the format, for the log and its tests ---------------------------------------------------------------------------
-//   record := magic u32 | length u32 | sequence u64 | crc32c u32 of all that follows the crc, and of length and sequence
+//   record := magic u32 | length u32 | sequence u64 | crc32c u32 of all that follows the crc, and of length and
+//   sequence
 //             | zero u32 | decision (one Cap'n Proto segment, LogRecord), padded to 8 bytes
 inline constexpr std::uint32_t kRecordMagic = 0xC0115E57;
 inline constexpr std::size_t kRecordHeaderBytes = 24;

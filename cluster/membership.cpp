@@ -32,14 +32,15 @@ constexpr Duration kReportDeadline = std::chrono::seconds(1);
 constexpr Duration kReportAgain = std::chrono::milliseconds(500);
 constexpr Duration kLoadDeadline = std::chrono::minutes(30);  // 100 GB from one slow disk
 constexpr Duration kLoadAgain = std::chrono::seconds(1);
-constexpr std::uint16_t kProberActor = 100;  // never addressed from elsewhere
+constexpr std::uint16_t kProberActor = 100;                       // never addressed from elsewhere
 constexpr Duration kProbeWithoutPeers = std::chrono::seconds(3);  // links to nodes that come later are not measured
-constexpr int kBeatsPerWord = 10;      // to the agent, who we are; a lost tell is said again
-constexpr int kSilencesToRewire = 8;   // suspicions in a row (4 s) of a node that the Coordinator still hears: a new wire
+constexpr int kBeatsPerWord = 10;                                 // to the agent, who we are; a lost tell is said again
+constexpr int kSilencesToRewire =
+    8;  // suspicions in a row (4 s) of a node that the Coordinator still hears: a new wire
 
 struct Peer {
   Incarnation incarnation;
-  Instant since;          // silence counts from here at the earliest
+  Instant since;  // silence counts from here at the earliest
   bool suspected = false;
   std::optional<Instant> wire_lost;  // suspected from then on, until it is heard over a wire again
   Instant next_connect;
@@ -58,7 +59,7 @@ struct Membership::State {
   PostOffice& post;
   const MembershipOptions options;
   std::uint64_t boot = 0;
-  Incarnation incarnation;      // 0: not joined
+  Incarnation incarnation;  // 0: not joined
   bool joining = false;
   Duration join_backoff = kFirstBackoff;
   ClusterViewPtr view;
@@ -67,10 +68,10 @@ struct Membership::State {
   NodeProfile profile;
 
   std::vector<PartId> loaded_parts;
-  Epoch loaded;                 // the latest epoch for which loaded_parts are the right ones; 0: none
+  Epoch loaded;  // the latest epoch for which loaded_parts are the right ones; 0: none
   PartsLoaded holding;
   bool loading = false;
-  Epoch reported;               // that the Coordinator has accepted
+  Epoch reported;  // that the Coordinator has accepted
   bool reporting = false;
 
   Instant last_beat;
@@ -205,7 +206,8 @@ void Membership::State::consider_probing() {
   probing.node = options.node;
   probing.parts = *options.parts;
   if (options.agent.value != 0) probing.agent = {{options.agent, {}, actor_id(Role::kNodeAgent)}};
-  for (const auto& [node, peer] : peers) probing.peers.push_back({{node, peer.incarnation, actor_id(Role::kMembership)}});
+  for (const auto& [node, peer] : peers)
+    probing.peers.push_back({{node, peer.incarnation, actor_id(Role::kMembership)}});
   const auto done = self.as_turn<NodeProfile>([this](NodeProfile measured) { report_profile(measured); });
   probing_started = true;
   self.spawn(kProberActor, 0, [probing, done] { return std::make_unique<Prober>(probing, done); });
@@ -358,8 +360,8 @@ void Membership::State::report_parts() {
   if (reporting || loaded.value == 0 || loaded <= reported || incarnation.value == 0) return;
   reporting = true;
   const Epoch epoch = loaded;
-  self.ask(kCoordinator,
-           PartsReady{{}, options.node, epoch, holding.part_count, holding.part_bytes, bytes_read()}, kReportDeadline)
+  self.ask(kCoordinator, PartsReady{{}, options.node, epoch, holding.part_count, holding.part_bytes, bytes_read()},
+           kReportDeadline)
       .then([this, epoch](Outcome<PartsAccepted> outcome) {
         reporting = false;
         if (!outcome.ok()) return (void)self.after(kReportAgain, [this] { report_parts(); });

@@ -1,5 +1,5 @@
-// Membership: a worker's place in the cluster. Joins, connects to peers, beats, suspects, loads parts, tells its neighbours.
-// SPDX-License-Identifier: Apache-2.0
+// Membership: a worker's place in the cluster. Joins, connects to peers, beats, suspects, loads parts, tells its
+// neighbours. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -19,13 +19,13 @@ namespace consort::cluster {
 struct MembershipOptions {
   runtime::NodeId node;
   std::string name;
-  std::string manifest;                       // of the model's files
+  std::string manifest;  // of the model's files
   std::string build;
-  std::uint64_t memory_bytes = 0;             // limit for weights and KV
-  std::uint64_t trunk_bytes = 0;              // trunk weights and KV pages, held already
-  std::uint32_t worker_count = 1;             // in the config: links are probed when all are here, or after some seconds
-  runtime::LinkAddress coordinator_address;   // control plane; empty where the link finds it by itself
-  runtime::NodeId agent;                      // 0: none (a test, a simulation without agents)
+  std::uint64_t memory_bytes = 0;            // limit for weights and KV
+  std::uint64_t trunk_bytes = 0;             // trunk weights and KV pages, held already
+  std::uint32_t worker_count = 1;            // in the config: links are probed when all are here, or after some seconds
+  runtime::LinkAddress coordinator_address;  // control plane; empty where the link finds it by itself
+  runtime::NodeId agent;                     // 0: none (a test, a simulation without agents)
   runtime::LinkAddress agent_address;
   runtime::Duration heartbeat_every = std::chrono::milliseconds(100);
   runtime::Duration suspect_after = std::chrono::milliseconds(500);

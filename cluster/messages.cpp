@@ -16,14 +16,14 @@ namespace {
 using Bytes = std::span<const std::byte>;
 constexpr std::size_t kMaxChildren = 256;
 constexpr std::size_t kMaxCounters = 256;
-constexpr std::size_t kMaxTraceStrings = 4096;   // names and tracks are literals of the program
+constexpr std::size_t kMaxTraceStrings = 4096;     // names and tracks are literals of the program
 constexpr std::size_t kMaxTraceEvents = 1u << 17;  // twice the ring of a node
 constexpr unsigned kNumbersPerEvent = 6;
 
 Status no_payload(const Buffer& payload) {
   if (payload.empty()) return done();
-  return failure(ErrorKind::kMalformed, "a message that has no payload came with " + std::to_string(payload.size()) +
-                                            " bytes of it");
+  return failure(ErrorKind::kMalformed,
+                 "a message that has no payload came with " + std::to_string(payload.size()) + " bytes of it");
 }
 
 // A message without fields: an empty struct all the same, so that fields can be added.
@@ -67,12 +67,10 @@ void read_held(schema::Held::Reader in, M& message) {
 
 }  // namespace
 
-#define CONSORT_EMPTY_CODEC(Type)                                                             \
-  Outcome<WireMessage> Codec<cluster::Type>::encode(const cluster::Type&) {                   \
-    return encode_empty<schema::Type>();                                                      \
-  }                                                                                           \
-  Outcome<cluster::Type> Codec<cluster::Type>::decode(Bytes metadata, Buffer payload) {       \
-    return decode_empty<schema::Type, cluster::Type>(metadata, payload);                      \
+#define CONSORT_EMPTY_CODEC(Type)                                                                                  \
+  Outcome<WireMessage> Codec<cluster::Type>::encode(const cluster::Type&) { return encode_empty<schema::Type>(); } \
+  Outcome<cluster::Type> Codec<cluster::Type>::decode(Bytes metadata, Buffer payload) {                            \
+    return decode_empty<schema::Type, cluster::Type>(metadata, payload);                                           \
   }
 CONSORT_EMPTY_CODEC(ProfileTaken)
 CONSORT_EMPTY_CODEC(PartsAccepted)
@@ -89,12 +87,12 @@ CONSORT_EMPTY_CODEC(CollectTrace)
 CONSORT_EMPTY_CODEC(TraceEnabled)
 #undef CONSORT_EMPTY_CODEC
 
-#define CONSORT_NODE_CODEC(Type)                                                              \
-  Outcome<WireMessage> Codec<cluster::Type>::encode(const cluster::Type& message) {           \
-    return encode_node<schema::Type>(message.node);                                           \
-  }                                                                                           \
-  Outcome<cluster::Type> Codec<cluster::Type>::decode(Bytes metadata, Buffer payload) {       \
-    return decode_node<schema::Type, cluster::Type>(metadata, payload);                       \
+#define CONSORT_NODE_CODEC(Type)                                                        \
+  Outcome<WireMessage> Codec<cluster::Type>::encode(const cluster::Type& message) {     \
+    return encode_node<schema::Type>(message.node);                                     \
+  }                                                                                     \
+  Outcome<cluster::Type> Codec<cluster::Type>::decode(Bytes metadata, Buffer payload) { \
+    return decode_node<schema::Type, cluster::Type>(metadata, payload);                 \
   }
 CONSORT_NODE_CODEC(TakeProbeTurn)
 CONSORT_NODE_CODEC(ReleaseProbeTurn)
@@ -161,14 +159,14 @@ Outcome<WireMessage> Codec<cluster::ReportProfile>::encode(const cluster::Report
 }
 Outcome<cluster::ReportProfile> Codec<cluster::ReportProfile>::decode(Bytes metadata, Buffer payload) {
   CONSORT_RETURN_IF_ERROR(no_payload(payload));
-  return wire::decode<schema::ReportProfile>(
-      metadata, [](schema::ReportProfile::Reader in) -> Outcome<cluster::ReportProfile> {
-        cluster::ReportProfile message;
-        message.node = NodeId{in.getNode()};
-        message.profile = wire::read(in.getProfile());
-        message.checkpoint_bytes_read = in.getCheckpointBytesRead();
-        return message;
-      });
+  return wire::decode<schema::ReportProfile>(metadata,
+                                             [](schema::ReportProfile::Reader in) -> Outcome<cluster::ReportProfile> {
+                                               cluster::ReportProfile message;
+                                               message.node = NodeId{in.getNode()};
+                                               message.profile = wire::read(in.getProfile());
+                                               message.checkpoint_bytes_read = in.getCheckpointBytesRead();
+                                               return message;
+                                             });
 }
 
 Outcome<WireMessage> Codec<cluster::PartsReady>::encode(const cluster::PartsReady& message) {
@@ -274,14 +272,14 @@ Outcome<WireMessage> Codec<cluster::WorkerJoined>::encode(const cluster::WorkerJ
 }
 Outcome<cluster::WorkerJoined> Codec<cluster::WorkerJoined>::decode(Bytes metadata, Buffer payload) {
   CONSORT_RETURN_IF_ERROR(no_payload(payload));
-  return wire::decode<schema::WorkerJoined>(
-      metadata, [](schema::WorkerJoined::Reader in) -> Outcome<cluster::WorkerJoined> {
-        cluster::WorkerJoined message;
-        message.node = NodeId{in.getNode()};
-        message.incarnation = Incarnation{in.getIncarnation()};
-        message.control_address = wire::read_address(in.getControlAddress());
-        return message;
-      });
+  return wire::decode<schema::WorkerJoined>(metadata,
+                                            [](schema::WorkerJoined::Reader in) -> Outcome<cluster::WorkerJoined> {
+                                              cluster::WorkerJoined message;
+                                              message.node = NodeId{in.getNode()};
+                                              message.incarnation = Incarnation{in.getIncarnation()};
+                                              message.control_address = wire::read_address(in.getControlAddress());
+                                              return message;
+                                            });
 }
 
 Outcome<WireMessage> Codec<cluster::ChildExited>::encode(const cluster::ChildExited& message) {
@@ -294,15 +292,15 @@ Outcome<WireMessage> Codec<cluster::ChildExited>::encode(const cluster::ChildExi
 }
 Outcome<cluster::ChildExited> Codec<cluster::ChildExited>::decode(Bytes metadata, Buffer payload) {
   CONSORT_RETURN_IF_ERROR(no_payload(payload));
-  return wire::decode<schema::ChildExited>(
-      metadata, [](schema::ChildExited::Reader in) -> Outcome<cluster::ChildExited> {
-        cluster::ChildExited message;
-        message.node = NodeId{in.getNode()};
-        message.incarnation = Incarnation{in.getIncarnation()};
-        message.description = wire::text(in.getDescription());
-        message.given_up = in.getGivenUp();
-        return message;
-      });
+  return wire::decode<schema::ChildExited>(metadata,
+                                           [](schema::ChildExited::Reader in) -> Outcome<cluster::ChildExited> {
+                                             cluster::ChildExited message;
+                                             message.node = NodeId{in.getNode()};
+                                             message.incarnation = Incarnation{in.getIncarnation()};
+                                             message.description = wire::text(in.getDescription());
+                                             message.given_up = in.getGivenUp();
+                                             return message;
+                                           });
 }
 
 Outcome<WireMessage> Codec<cluster::NodeLost>::encode(const cluster::NodeLost& message) {
@@ -401,8 +399,8 @@ Outcome<cluster::NodeTraceEvents> Codec<cluster::NodeTraceEvents>::decode(Bytes,
           const auto string_count = static_cast<std::int64_t>(message.strings.size());
           KJ_REQUIRE(name >= 0 && name < string_count && track >= 0 && track < string_count,
                      "a trace event has no name");
-          message.events.push_back({static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(track),
-                                    numbers[i + 2], numbers[i + 3], numbers[i + 4], numbers[i + 5]});
+          message.events.push_back({static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(track), numbers[i + 2],
+                                    numbers[i + 3], numbers[i + 4], numbers[i + 5]});
         }
         return message;
       });
@@ -413,12 +411,12 @@ Outcome<WireMessage> Codec<cluster::EnableTrace>::encode(const cluster::EnableTr
 }
 Outcome<cluster::EnableTrace> Codec<cluster::EnableTrace>::decode(Bytes metadata, Buffer payload) {
   CONSORT_RETURN_IF_ERROR(no_payload(payload));
-  return wire::decode<schema::EnableTrace>(
-      metadata, [](schema::EnableTrace::Reader in) -> Outcome<cluster::EnableTrace> {
-        cluster::EnableTrace message;
-        message.on = in.getOn();
-        return message;
-      });
+  return wire::decode<schema::EnableTrace>(metadata,
+                                           [](schema::EnableTrace::Reader in) -> Outcome<cluster::EnableTrace> {
+                                             cluster::EnableTrace message;
+                                             message.on = in.getOn();
+                                             return message;
+                                           });
 }
 
 }  // namespace consort::runtime

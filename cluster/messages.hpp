@@ -44,8 +44,8 @@ struct Join : SystemMessage {
   runtime::LinkAddress data_address;
   runtime::LinkAddress control_address;
   runtime::LinkToken data_token{};
-  NodeProfile profile;   // all zero where not probed yet
-  runtime::Epoch loaded; // placement whose parts are in memory; 0: none
+  NodeProfile profile;    // all zero where not probed yet
+  runtime::Epoch loaded;  // placement whose parts are in memory; 0: none
   std::uint32_t part_count = 0;
   std::uint64_t part_bytes = 0;
   std::uint64_t checkpoint_bytes_read = 0;
@@ -117,8 +117,8 @@ struct AgentHello : SystemMessage {
     runtime::NodeId node;
     runtime::Incarnation ended;  // the last incarnation that this agent saw end; 0: none
     bool running = false;
-    bool given_up = false;       // it will not be started again
-    std::string trouble;         // how its last life ended
+    bool given_up = false;  // it will not be started again
+    std::string trouble;    // how its last life ended
   };
   std::string host;
   runtime::LinkAddress control_address;
@@ -137,7 +137,8 @@ struct WorkerJoined : SystemMessage {
 struct ProbeTurn : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0114;
 };
-// Answered when no other worker of the host probes. The turn ends with ReleaseProbeTurn, with the worker, or after 30 s.
+// Answered when no other worker of the host probes. The turn ends with ReleaseProbeTurn, with the worker, or after 30
+// s.
 struct TakeProbeTurn : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0113;
   using Reply = ProbeTurn;
@@ -192,9 +193,9 @@ struct LeaveCluster : SystemMessage {
 
 struct ClusterStatusReport : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0121;
-  ClusterViewPtr view;                   // without tokens
-  std::string trouble;                   // why there is no placement, in words; empty: nothing wrong
-  std::string prediction;                // what the planner expects of the placement; Coordinator only
+  ClusterViewPtr view;     // without tokens
+  std::string trouble;     // why there is no placement, in words; empty: nothing wrong
+  std::string prediction;  // what the planner expects of the placement; Coordinator only
   runtime::NodeId answered_by;
   std::vector<runtime::NodeId> suspected;  // as the answering worker sees it
   bool coordinator_reachable = true;
@@ -209,8 +210,8 @@ struct ClusterStatus : SystemMessage {
 struct NodeTraceEvents : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0123;
   struct Event {
-    std::uint32_t name = 0;   // index into strings
-    std::uint32_t track = 0;  // index into strings
+    std::uint32_t name = 0;     // index into strings
+    std::uint32_t track = 0;    // index into strings
     std::int64_t begin_ns = 0;  // on the node's clock
     std::int64_t length_ns = 0;
     std::int64_t a = 0;
@@ -247,9 +248,8 @@ using CoordinatorProtocol =
                       runtime::Ask<LeaveCluster>, runtime::Ask<ClusterStatus>>;
 using MembershipProtocol =
     runtime::Protocol<runtime::Tell<ViewUpdate>, runtime::Tell<RegisterAgain>, runtime::Tell<Heartbeat>,
-                      runtime::Ask<LinkEcho>,
-                      runtime::Tell<ChildExited>, runtime::Ask<ClusterStatus>, runtime::Ask<CollectTrace>,
-                      runtime::Ask<EnableTrace>>;
+                      runtime::Ask<LinkEcho>, runtime::Tell<ChildExited>, runtime::Ask<ClusterStatus>,
+                      runtime::Ask<CollectTrace>, runtime::Ask<EnableTrace>>;
 using NodeAgentProtocol =
     runtime::Protocol<runtime::Tell<WorkerJoined>, runtime::Ask<TakeProbeTurn>, runtime::Tell<ReleaseProbeTurn>,
                       runtime::Ask<NodeLost>, runtime::Tell<ViewUpdate>, runtime::Ask<Shutdown>>;
@@ -258,11 +258,11 @@ using NodeAgentProtocol =
 
 namespace consort::runtime {
 
-#define CONSORT_CLUSTER_CODEC(Type)                                                                  \
-  template <>                                                                                        \
-  struct Codec<cluster::Type> {                                                                      \
-    static Outcome<WireMessage> encode(const cluster::Type& message);                                \
-    static Outcome<cluster::Type> decode(std::span<const std::byte> metadata, Buffer payload);       \
+#define CONSORT_CLUSTER_CODEC(Type)                                                            \
+  template <>                                                                                  \
+  struct Codec<cluster::Type> {                                                                \
+    static Outcome<WireMessage> encode(const cluster::Type& message);                          \
+    static Outcome<cluster::Type> decode(std::span<const std::byte> metadata, Buffer payload); \
   }
 CONSORT_CLUSTER_CODEC(Join);
 CONSORT_CLUSTER_CODEC(Joined);

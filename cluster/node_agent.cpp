@@ -24,12 +24,13 @@ using runtime::ReplyTo;
 namespace {
 
 constexpr Duration kHelloEvery = std::chrono::seconds(1);
-constexpr Duration kProbeTurnLimit = std::chrono::seconds(30);  // a probe takes some seconds; one that hangs blocks nobody
-constexpr std::size_t kMaxProbersWaiting = 256;                 // as many as a host has workers
+constexpr Duration kProbeTurnLimit =
+    std::chrono::seconds(30);                    // a probe takes some seconds; one that hangs blocks nobody
+constexpr std::size_t kMaxProbersWaiting = 256;  // as many as a host has workers
 // A life this long starts the back-off anew: one that cannot load its model or join ends sooner, one that was killed in
 // the middle of its work is wanted back at once.
 constexpr Duration kSteady = std::chrono::seconds(5);
-constexpr Duration kLastWords = std::chrono::milliseconds(200); // for the answer to Shutdown to leave
+constexpr Duration kLastWords = std::chrono::milliseconds(200);  // for the answer to Shutdown to leave
 // The program's exit code for a wrong file or flag: starting it again would end the same way.
 constexpr std::string_view kWrongUse = "exit code 2";
 
@@ -38,8 +39,8 @@ constexpr std::string_view kWrongUse = "exit code 2";
 struct NodeAgent::State {
   struct Child {
     NodeAgentOptions::Child what;
-    ProcessId process = 0;     // 0: not running
-    Incarnation incarnation;   // of the running process, once it has joined
+    ProcessId process = 0;    // 0: not running
+    Incarnation incarnation;  // of the running process, once it has joined
     Incarnation ended;
     Instant started_at;
     Duration backoff{0};
@@ -60,8 +61,8 @@ struct NodeAgent::State {
   const NodeAgentOptions options;
   std::vector<Child> children;
   ClusterViewPtr view;
-  std::deque<Prober> probers;     // waiting
-  NodeId probing;                 // whose turn it is; 0: nobody's
+  std::deque<Prober> probers;  // waiting
+  NodeId probing;              // whose turn it is; 0: nobody's
   runtime::TimerId probe_limit = 0;
   bool shutting_down = false;
 
@@ -84,7 +85,8 @@ void NodeAgent::on_start() {
   State& s = *state_;
   CONSORT_CHECK(env().spawner != nullptr, "an agent needs a process starter");
   env().spawner->on_exit(as_turn<ProcessExit>([this](ProcessExit exit) { state_->exited(exit); }));
-  for (const auto& what : s.options.children) s.children.push_back({what, 0, {}, {}, {}, {}, s.options.restart, false, {}});
+  for (const auto& what : s.options.children)
+    s.children.push_back({what, 0, {}, {}, {}, {}, s.options.restart, false, {}});
   for (auto& child : s.children) s.start(child);
   s.hello();
 }
@@ -109,7 +111,8 @@ void NodeAgent::State::start(Child& child) {
 }
 
 void NodeAgent::State::exited(const ProcessExit& exit) {
-  const auto at = std::find_if(children.begin(), children.end(), [&](const Child& c) { return c.process == exit.process; });
+  const auto at =
+      std::find_if(children.begin(), children.end(), [&](const Child& c) { return c.process == exit.process; });
   if (exit.process == 0 || at == children.end()) return;
   at->process = 0;
   if (at->incarnation.value != 0) at->ended = at->incarnation;
@@ -160,7 +163,8 @@ void NodeAgent::State::hello() {
     message.children.push_back({child.what.node, child.ended, child.process != 0, child.given_up, child.trouble});
   }
   (void)post.connect(Plane::kControl, kCoordinatorNode, {}, options.coordinator_address);
-  self.ask(RefTo<CoordinatorProtocol>{{kCoordinatorNode, {}, actor_id(Role::kCoordinator)}}, std::move(message), kHelloEvery)
+  self.ask(RefTo<CoordinatorProtocol>{{kCoordinatorNode, {}, actor_id(Role::kCoordinator)}}, std::move(message),
+           kHelloEvery)
       .then([](Outcome<AgentWelcome>) {});  // said again in a second, whatever the answer
   self.after(kHelloEvery, [this] { hello(); });
 }

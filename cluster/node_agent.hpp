@@ -1,5 +1,5 @@
-// NodeAgent: one per host. Starts, watches and replaces its workers and the Coordinator; gives workers their probe turns.
-// SPDX-License-Identifier: Apache-2.0
+// NodeAgent: one per host. Starts, watches and replaces its workers and the Coordinator; gives workers their probe
+// turns. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <memory>
@@ -14,14 +14,14 @@ namespace consort::cluster {
 
 struct NodeAgentOptions {
   struct Child {
-    runtime::NodeId node;        // kCoordinatorNode for the Coordinator's process
+    runtime::NodeId node;  // kCoordinatorNode for the Coordinator's process
     runtime::ProcessSpec spec;
   };
   std::string host;
-  std::vector<Child> children;   // started in this order; the Coordinator first
-  bool restart = true;           // false: an ended worker stays ended (--no-restart); the Coordinator's too
+  std::vector<Child> children;  // started in this order; the Coordinator first
+  bool restart = true;          // false: an ended worker stays ended (--no-restart); the Coordinator's too
   runtime::LinkAddress coordinator_address;
-  runtime::LinkAddress control_address;   // its own, for the Coordinator
+  runtime::LinkAddress control_address;  // its own, for the Coordinator
   runtime::Duration first_backoff = std::chrono::milliseconds(200);
   runtime::Duration last_backoff = std::chrono::seconds(10);
 };

@@ -93,7 +93,8 @@ class Section {
     const bool good = !out.empty() && out.size() <= kMaxNameBytes && out.front() != '.' && out.front() != '-' &&
                       out.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;
     if (!good) {
-      return wrong(*node, key, "\"" + out + "\" must be 1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit");
+      return wrong(*node, key,
+                   "\"" + out + "\" must be 1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit");
     }
     return runtime::done();
   }
@@ -214,13 +215,15 @@ Status read_host(Section& section, const ClusterConfig& config, IsOwnAddress own
   if (node == nullptr || out.host.empty()) return section.missing("host", "is missing; \"127.0.0.1\" is this machine");
   if (!own(out.host)) {
     return section.wrong(*node, "host",
-                         "\"" + out.host + "\" is another machine; for now all nodes must run on this one, "
-                         "so give 127.0.0.1 or one of its addresses");
+                         "\"" + out.host +
+                             "\" is another machine; for now all nodes must run on this one, "
+                             "so give 127.0.0.1 or one of its addresses");
   }
   if (!is_private_address(out.host) && !config.trust_network) {
     return section.wrong(*node, "host",
-                         "\"" + out.host + "\" may be reached from outside, and the data plane is not encrypted; "
-                         "use a private address, or set cluster.trust_network = true");
+                         "\"" + out.host +
+                             "\" may be reached from outside, and the data plane is not encrypted; "
+                             "use a private address, or set cluster.trust_network = true");
   }
   return runtime::done();
 }
@@ -301,8 +304,8 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   const toml::parse_result parsed = toml::parse(text, path);
   if (!parsed) {
     const auto& error = parsed.error();
-    return failure(ErrorKind::kInvalid, path + ":" + std::to_string(error.source().begin.line) + ": " +
-                                            std::string(error.description()));
+    return failure(ErrorKind::kInvalid,
+                   path + ":" + std::to_string(error.source().begin.line) + ": " + std::string(error.description()));
   }
   const toml::table& root = parsed.table();
   ClusterConfig config;

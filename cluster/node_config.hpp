@@ -25,8 +25,8 @@ struct ColumnMode {
 
 // How a node's links are slowed down, for tests and simulations. Only shaped_link reads it; the planner measures.
 struct LinkShape {
-  runtime::Duration delay{0};         // one way
-  std::uint64_t bytes_per_second = 0; // 0: not limited
+  runtime::Duration delay{0};          // one way
+  std::uint64_t bytes_per_second = 0;  // 0: not limited
   auto operator<=>(const LinkShape&) const = default;
 };
 
@@ -34,20 +34,20 @@ struct NodeConfig {
   std::string name;
   std::string host;
   NodeRoles roles;
-  std::vector<int> cores;          // to pin to; empty: any
-  std::optional<int> threads;      // of the executor; none: one per core given, else a share of the machine
+  std::vector<int> cores;                     // to pin to; empty: any
+  std::optional<int> threads;                 // of the executor; none: one per core given, else a share of the machine
   std::optional<std::uint64_t> memory_bytes;  // for weights and KV; none: what the machine has, shared out
-  double slowdown = 1.0;           // only the executor reads it
+  double slowdown = 1.0;                      // only the executor reads it
   LinkShape shape;
 };
 
 struct ClusterConfig {
   std::string name;
-  std::string path;                // of the file it came from; empty: from text
-  std::string model;               // directory, resolved relative to the file
+  std::string path;   // of the file it came from; empty: from text
+  std::string model;  // directory, resolved relative to the file
   std::uint32_t replicas = 1;
   ColumnMode columns;
-  bool trust_network = false;      // needed for addresses that are neither loopback nor private
+  bool trust_network = false;  // needed for addresses that are neither loopback nor private
   runtime::Duration suspect_after = std::chrono::milliseconds(500);
   runtime::Duration dead_after = std::chrono::seconds(2);
   runtime::Duration heartbeat_every = std::chrono::milliseconds(100);

@@ -1,5 +1,5 @@
-// How the parts are spread, in four steps: how many bytes each node should hold (level_targets), which cut (choose_cut),
-// who holds which part (Spreader), and what that promises (forecast).
+// How the parts are spread, in four steps: how many bytes each node should hold (level_targets), which cut
+// (choose_cut), who holds which part (Spreader), and what that promises (forecast).
 #include "cluster/planner.hpp"
 
 #include <algorithm>
@@ -181,10 +181,10 @@ Outcome<Plan> plan_with_cut(const PlanRequest& request, NumericPlan numeric) {
   const std::vector<double> targets = level_targets(nodes, once, request.replicas);
   auto placed = spread(parts, nodes, targets, request.replicas, request.existing);
   if (!placed.ok()) {
-    return failure(ErrorKind::kInvalid,
-                   what() + " need " + in_bytes(wanted) + " beside the trunk, and though the experts nodes have room for " +
-                       in_bytes(usable) + " (" + offers + "), the last parts do not fit: " + placed.error().text +
-                       ". Give nodes a little more memory");
+    return failure(ErrorKind::kInvalid, what() + " need " + in_bytes(wanted) +
+                                            " beside the trunk, and though the experts nodes have room for " +
+                                            in_bytes(usable) + " (" + offers + "), the last parts do not fit: " +
+                                            placed.error().text + ". Give nodes a little more memory");
   }
   Plan plan;
   plan.numeric = std::move(numeric);
@@ -266,9 +266,12 @@ Outcome<Plan> make_plan(const PlanRequest& request) {
     return plan_with_cut(request, *request.numeric_plan);
   }
   switch (request.columns.kind) {
-    case ColumnMode::Kind::kNever: return plan_with_count(request, 1);
-    case ColumnMode::Kind::kFixed: return plan_with_count(request, request.columns.count);
-    case ColumnMode::Kind::kAuto: break;
+    case ColumnMode::Kind::kNever:
+      return plan_with_count(request, 1);
+    case ColumnMode::Kind::kFixed:
+      return plan_with_count(request, request.columns.count);
+    case ColumnMode::Kind::kAuto:
+      break;
   }
   return plan_with_best_cut(request);
 }

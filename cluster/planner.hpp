@@ -27,13 +27,13 @@ struct PlanModel {
 
 struct PlanNode {
   runtime::NodeId node;
-  std::string name;      // for sentences
+  std::string name;  // for sentences
   NodeProfile profile;
 };
 
 struct PlanRequest {
   PlanModel model;
-  std::vector<PlanNode> nodes;   // the experts nodes, in order of NodeId
+  std::vector<PlanNode> nodes;  // the experts nodes, in order of NodeId
   std::uint32_t replicas = 1;
   ColumnMode columns;
   std::optional<NumericPlan> numeric_plan;  // decided already: parts move, nothing is recut
@@ -44,17 +44,17 @@ struct PlanRequest {
 struct NodeForecast {
   runtime::NodeId node;
   std::uint32_t part_count = 0;
-  std::uint64_t part_bytes = 0;      // held
-  double byte_share = 0;             // of all bytes held
-  double load_seconds = 0;           // bytes held / speed: what "spread" levels
-  double first_choice_share = 0;     // of the bytes that it is the first choice for
+  std::uint64_t part_bytes = 0;   // held
+  double byte_share = 0;          // of all bytes held
+  double load_seconds = 0;        // bytes held / speed: what "spread" levels
+  double first_choice_share = 0;  // of the bytes that it is the first choice for
 };
 struct PlanForecast {
   std::vector<NodeForecast> nodes;
-  double worst_load_seconds = 0;     // what "spread" minimises
-  double best_load_seconds = 0;      // its lower bound, if parts could be divided at will
+  double worst_load_seconds = 0;        // what "spread" minimises
+  double best_load_seconds = 0;         // its lower bound, if parts could be divided at will
   double expert_seconds_per_token = 0;  // of one decode step of one row, experts and their messages, all layers
-  std::string sentence;              // all of this for people
+  std::string sentence;                 // all of this for people
 };
 
 struct Plan {

@@ -52,8 +52,8 @@ bool needs_credit(FrameType type) { return type == FrameType::kTell || type == F
 std::string words(NodeId node) { return "node " + std::to_string(node.value); }
 
 struct Wire {
-  bool wanted = false;       // connect() was called and nobody has said since that it is gone
-  bool broke = false;        // it was lost before: the next connection starts with a reset
+  bool wanted = false;  // connect() was called and nobody has said since that it is gone
+  bool broke = false;   // it was lost before: the next connection starts with a reset
   Incarnation incarnation;
   LinkAddress address;
   LinkToken token{};
@@ -61,8 +61,8 @@ struct Wire {
 };
 
 struct Peer {
-  Incarnation incarnation;   // the latest that is known to live; 0: none
-  Incarnation over;          // this and all before it are over
+  Incarnation incarnation;  // the latest that is known to live; 0: none
+  Incarnation over;         // this and all before it are over
   std::array<Wire, kPlanes> wires;
   std::array<std::uint32_t, runtime::kMessageClassCount> credit = kWindowSlots;  // that we may send
   std::array<std::uint32_t, runtime::kMessageClassCount> owed{};                 // of theirs, free, not given back yet
@@ -110,7 +110,7 @@ struct PostOffice::State {
   EventLoop& loop;
   Sink control_sink{*this, Plane::kControl};
   Sink data_sink{*this, Plane::kData};
-  std::map<NodeId, Peer> peers;  // ordered, so that runs repeat
+  std::map<NodeId, Peer> peers;                               // ordered, so that runs repeat
   std::map<std::pair<NodeId, std::uint64_t>, HeldSlot> held;  // by asker's node and correlation
   PostCounters counters;
   PeerHint hint;
@@ -324,7 +324,9 @@ void PostOffice::State::take(Plane plane, NodeId from, Frame frame) {
   const std::uint32_t slots = needs_credit(header.type) ? slots_of(header.message_class, frame.payload.size()) : 0;
   const auto refuse = [&](std::uint64_t& counter, ErrorKind kind, std::string why) {
     ++counter;
-    loop.note_dead_letter({kind, header.kind, {from, header.source_incarnation, header.source_actor},
+    loop.note_dead_letter({kind,
+                           header.kind,
+                           {from, header.source_incarnation, header.source_actor},
                            {loop.node(), header.target_incarnation, header.target_actor}});
     if (slots != 0) owe(from, source, header.message_class, slots);
     answer(from, header, {kind, std::move(why)});
@@ -352,7 +354,7 @@ void PostOffice::State::take(Plane plane, NodeId from, Frame frame) {
 bool PostOffice::State::source_lives(NodeId from, Peer& source, const FrameHeader& header) {
   const Incarnation life = header.source_incarnation;
   if (!is_worker(from) && from != kCoordinatorNode) return true;  // agents and clients have no lives to count
-  if (life.value == 0) return plane_to(from) == Plane::kControl;   // not joined yet: asks for it
+  if (life.value == 0) return plane_to(from) == Plane::kControl;  // not joined yet: asks for it
   if (life <= source.over) {
     ++counters.stale_source;
     say_over(from, source, life);
@@ -391,7 +393,8 @@ bool PostOffice::State::take_own(Plane plane, NodeId from, Peer& source, const F
       return true;
     case kIncarnationOverKind:
       if (header.target_incarnation == loop.incarnation() && loop.incarnation().value != 0 && own_end) {
-        own_end(words(from) + " says that incarnation " + std::to_string(loop.incarnation().value) + " of this node is over");
+        own_end(words(from) + " says that incarnation " + std::to_string(loop.incarnation().value) +
+                " of this node is over");
       }
       return true;
     default:
@@ -493,7 +496,7 @@ bool PostOffice::State::forget(NodeId node, Incarnation incarnation, std::string
     if (Link* out = link(Plane::kData)) out->disconnect(node);
   }
   // The control wire stays: over it a stopped process learns, when it wakes, that it is over.
-  loop.peer_down(node, {ErrorKind::kPeerDown, std::move(why)});
+  loop.peer_down(node, {ErrorKind::kPeerDown, std::move(why)}, incarnation);
   return true;
 }
 

@@ -33,19 +33,19 @@ inline constexpr std::array<std::uint32_t, runtime::kMessageClassCount> kWindowS
 };
 
 // Own kinds, in the runtime's range: tells between post offices, never seen by actors, never in need of credit.
-inline constexpr runtime::MessageKind kCreditKind = 0x0010;       // only its header matters: slots of its class
-inline constexpr runtime::MessageKind kCreditResetKind = 0x0011;  // a wire of the sender broke and is up again
+inline constexpr runtime::MessageKind kCreditKind = 0x0010;           // only its header matters: slots of its class
+inline constexpr runtime::MessageKind kCreditResetKind = 0x0011;      // a wire of the sender broke and is up again
 inline constexpr runtime::MessageKind kIncarnationOverKind = 0x0012;  // to a life that is over and does not know it
 
 struct PostCounters {
   std::uint64_t sent = 0;
   std::uint64_t received = 0;
-  std::uint64_t no_credit = 0;          // refused here
+  std::uint64_t no_credit = 0;  // refused here
   std::uint64_t no_route = 0;
-  std::uint64_t expired = 0;            // asks past their deadline, dropped at either end
-  std::uint64_t stale_target = 0;       // for another life of this node
-  std::uint64_t stale_source = 0;       // from a life that is over
-  std::uint64_t wrong_source = 0;       // the header names another node than the link
+  std::uint64_t expired = 0;       // asks past their deadline, dropped at either end
+  std::uint64_t stale_target = 0;  // for another life of this node
+  std::uint64_t stale_source = 0;  // from a life that is over
+  std::uint64_t wrong_source = 0;  // the header names another node than the link
   std::uint64_t malformed = 0;
   std::uint64_t credit_frames = 0;
   std::uint64_t credit_resets = 0;

@@ -15,12 +15,12 @@ namespace {
 // worker that has just joined, so the question is asked again, which keeps the place in the queue.
 constexpr Duration kTurnDeadline = std::chrono::milliseconds(500);
 constexpr Duration kPartsDeadline = std::chrono::minutes(2);  // it may have to read parts from a slow disk first
-constexpr Duration kEchoDeadline = std::chrono::seconds(1);    // 1 MiB at 10 Mbit
+constexpr Duration kEchoDeadline = std::chrono::seconds(1);   // 1 MiB at 10 Mbit
 constexpr int kEchoTries = 5;                                 // the first may find that the peer cannot answer yet
 constexpr Duration kAgain = std::chrono::milliseconds(500);
-constexpr int kSmallEchoes = 9;                               // their median is the delay
+constexpr int kSmallEchoes = 9;  // their median is the delay
 constexpr int kLargeEchoes = 3;
-constexpr std::size_t kLargeEchoBytes = 1 << 20;              // 8 ms at 1 Gbit, 0.1 ms over shared memory
+constexpr std::size_t kLargeEchoBytes = 1 << 20;  // 8 ms at 1 Gbit, 0.1 ms over shared memory
 
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
@@ -37,11 +37,16 @@ Prober::Prober(Options options, std::function<void(NodeProfile)> done)
 
 void Prober::go(Step step) {
   switch (step) {
-    case Step::kTurn: return take_turn();
-    case Step::kParts: return probe_parts();
-    case Step::kDelay: return probe_delay();
-    case Step::kRate: return probe_rate();
-    case Step::kDone: return finish();
+    case Step::kTurn:
+      return take_turn();
+    case Step::kParts:
+      return probe_parts();
+    case Step::kDelay:
+      return probe_delay();
+    case Step::kRate:
+      return probe_rate();
+    case Step::kDone:
+      return finish();
   }
 }
 

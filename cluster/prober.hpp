@@ -1,5 +1,5 @@
-// Prober: measures a node once, in its host's probe turn: real parts on its executor, then the links to the other workers.
-// SPDX-License-Identifier: Apache-2.0
+// Prober: measures a node once, in its host's probe turn: real parts on its executor, then the links to the other
+// workers. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -43,9 +43,9 @@ class Prober final : public runtime::ActorOf<Prober, runtime::Protocol<>> {
   std::size_t peer_index_ = 0;
   int echo_count_ = 0;
   int failed_echoes_ = 0;
-  std::vector<double> round_trips_;   // of the present peer, small echoes
-  std::vector<double> delays_;        // one per peer
-  std::vector<double> rates_;         // one per peer
+  std::vector<double> round_trips_;  // of the present peer, small echoes
+  std::vector<double> delays_;       // one per peer
+  std::vector<double> rates_;        // one per peer
 };
 
 }  // namespace consort::cluster

@@ -16,8 +16,14 @@ class Spreader {
  public:
   Spreader(const std::vector<SizedPart>& parts, const std::vector<SpreadNode>& nodes,
            const std::vector<double>& targets, std::uint32_t replicas)
-      : parts_(parts), nodes_(nodes), replicas_(replicas), shares_(nodes.size()), held_(nodes.size(), 0),
-        room_(nodes.size()), on_node_(nodes.size()), holders_(parts.size()) {
+      : parts_(parts),
+        nodes_(nodes),
+        replicas_(replicas),
+        shares_(nodes.size()),
+        held_(nodes.size(), 0),
+        room_(nodes.size()),
+        on_node_(nodes.size()),
+        holders_(parts.size()) {
     double all = 0;
     for (const double target : targets) all += target;
     for (std::size_t n = 0; n < nodes.size(); ++n) {
@@ -128,10 +134,10 @@ class Spreader {
   const std::vector<SizedPart>& parts_;
   const std::vector<SpreadNode>& nodes_;
   const std::uint32_t replicas_;
-  std::vector<double> shares_;                   // of all bytes held
+  std::vector<double> shares_;  // of all bytes held
   std::vector<double> held_;
   std::vector<std::uint64_t> room_;
-  std::vector<std::set<std::size_t>> on_node_;   // parts by index; ordered, so that runs repeat
+  std::vector<std::set<std::size_t>> on_node_;  // parts by index; ordered, so that runs repeat
   std::vector<std::vector<std::size_t>> holders_;
 };
 

@@ -16,8 +16,8 @@ struct SizedPart {
 };
 struct SpreadNode {
   runtime::NodeId node;
-  double speed = 1;         // bytes per second; > 0
-  std::uint64_t room = 0;   // bytes
+  double speed = 1;        // bytes per second; > 0
+  std::uint64_t room = 0;  // bytes
 };
 
 // The bytes that each node should hold so that the largest bytes / speed is least: in proportion to speed, but never

@@ -6,10 +6,14 @@ namespace consort::cluster {
 
 std::string_view name(NodeState state) {
   switch (state) {
-    case NodeState::kAbsent: return "absent";
-    case NodeState::kJoined: return "joined";
-    case NodeState::kLoading: return "loading";
-    case NodeState::kReady: return "ready";
+    case NodeState::kAbsent:
+      return "absent";
+    case NodeState::kJoined:
+      return "joined";
+    case NodeState::kLoading:
+      return "loading";
+    case NodeState::kReady:
+      return "ready";
   }
   return "unknown";
 }

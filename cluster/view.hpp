@@ -78,7 +78,7 @@ struct NumericPlan {
     std::uint32_t count = 0;
     auto operator<=>(const Columns&) const = default;
   };
-  std::vector<Columns> cut;            // covers 0 .. moe_intermediate_size, ascending
+  std::vector<Columns> cut;  // covers 0 .. moe_intermediate_size, ascending
   std::string combine = "ordered";
   std::string wire = "f32";
   std::string numeric_class = "canonical";
@@ -90,7 +90,7 @@ struct ClusterView {
   std::uint64_t version = 0;    // grows with every change, also where the epoch stays
   std::vector<Member> members;  // in order of NodeId
   NumericPlan numeric_plan;
-  PlacementTable placement;     // empty until planned
+  PlacementTable placement;  // empty until planned
 
   const Member* find(runtime::NodeId node) const;
   bool serves(runtime::NodeId node) const;  // kReady

@@ -11,9 +11,9 @@
 
 namespace consort::cluster::wire {
 
-inline constexpr std::size_t kMaxAddressBytes = 3072;    // UCX worker addresses take some hundred bytes per device
+inline constexpr std::size_t kMaxAddressBytes = 3072;  // UCX worker addresses take some hundred bytes per device
 inline constexpr std::size_t kMaxMembers = 4096;
-inline constexpr std::size_t kMaxParts = 1u << 20;       // 59,392 = DeepSeek-V3 with experts cut in four
+inline constexpr std::size_t kMaxParts = 1u << 20;  // 59,392 = DeepSeek-V3 with experts cut in four
 inline constexpr std::size_t kMaxHolders = 1u << 22;
 inline constexpr std::size_t kMaxCuts = 1024;
 

@@ -21,16 +21,16 @@ namespace consort::cluster::wire {
 // A reader may visit every word four times: getters count again at each call, and a hostile message must not amplify.
 inline constexpr std::uint64_t kTraversalFactor = 4;
 inline constexpr std::uint64_t kTraversalSlackWords = 1024;
-inline constexpr int kNestingLimit = 8;              // our deepest schema has five levels
-inline constexpr std::size_t kScratchWords = 1024;   // 8 KiB
-inline constexpr std::size_t kMaxTextBytes = 4096;   // names, sentences
+inline constexpr int kNestingLimit = 8;                               // our deepest schema has five levels
+inline constexpr std::size_t kScratchWords = 1024;                    // 8 KiB
+inline constexpr std::size_t kMaxTextBytes = 4096;                    // names, sentences
 inline constexpr std::size_t kMaxTableBytes = std::size_t{64} << 20;  // 60,000 parts of the widest model take 3 MiB
 
 // The segment of a built message as bytes: one segment, without a segment table, zeroed where unused.
 // `fill(Schema::Builder)` writes the root.
 template <class Schema, class Fill>
 std::vector<std::byte> encode_segment(Fill&& fill) {
-  ::capnp::word scratch[kScratchWords];  // more than the metadata of a frame can hold
+  ::capnp::word scratch[kScratchWords];      // more than the metadata of a frame can hold
   std::memset(scratch, 0, sizeof(scratch));  // stale stack bytes must not travel
   ::capnp::MallocMessageBuilder builder(kj::arrayPtr(scratch, kScratchWords));
   auto root = builder.template initRoot<Schema>();
@@ -70,10 +70,10 @@ runtime::Outcome<runtime::WireMessage> encode_table(Fill&& fill) {
   return runtime::WireMessage{{}, runtime::Buffer::copy_of(table)};
 }
 
-// Opens one segment and hands its root to `read(Schema::Reader) -> Outcome<M>`. Whatever Cap'n Proto throws is kMalformed.
+// Opens one segment and hands its root to `read(Schema::Reader) -> Outcome<M>`. Whatever Cap'n Proto throws is
+// kMalformed.
 template <class Schema, class Read>
-auto decode(std::span<const std::byte> bytes, Read&& read)
-    -> decltype(read(std::declval<typename Schema::Reader>())) {
+auto decode(std::span<const std::byte> bytes, Read&& read) -> decltype(read(std::declval<typename Schema::Reader>())) {
   using runtime::ErrorKind;
   if (bytes.empty() || bytes.size() % sizeof(::capnp::word) != 0 || bytes.size() > kMaxTableBytes) {
     return runtime::failure(ErrorKind::kMalformed,

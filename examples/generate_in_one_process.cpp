@@ -1,5 +1,5 @@
-// Generate in one process: a checkpoint directory, a prompt, tokens. No cluster, no actors: model/ is complete in itself.
-// SPDX-License-Identifier: Apache-2.0
+// Generate in one process: a checkpoint directory, a prompt, tokens. No cluster, no actors: model/ is complete in
+// itself. SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -34,7 +34,8 @@ runtime::Outcome<std::string> answer(model::LocalGeneration& generation, const m
   return text + decoder.finish();
 }
 
-runtime::Outcome<std::string> run(const std::string& directory, const std::string& question, runtime::Workers& workers) {
+runtime::Outcome<std::string> run(const std::string& directory, const std::string& question,
+                                  runtime::Workers& workers) {
   CONSORT_TRY(const model::Tokenizer tokenizer, model::Tokenizer::from_directory(directory));
   CONSORT_TRY(const model::ChatFormat format, model::ChatFormat::choose("", tokenizer));
   const model::ChatMessage message{model::ChatRole::kUser, question};

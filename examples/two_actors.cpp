@@ -66,7 +66,7 @@ class Guest final : public rt::ActorOf<Guest, rt::Protocol<>> {
       loop().stop();
     });
     order(3, 1s, "3 loaves");
-    order(50, 1s, "exhausted");  // refused, in words
+    order(50, 1s, "exhausted");   // refused, in words
     order(10, 5ms, "timed_out");  // bread for which nobody waits any more is dropped
   }
 

@@ -35,8 +35,8 @@ void settle_thread(const CpuDeviceOptions& options, int index) {
   ::setpriority(PRIO_PROCESS, thread, now + options.nice);
 }
 
-// Work opens one loop over rows soon after the other, so a helper looks for the next one for some microseconds before it
-// sleeps: a sleep and a wake cost 5 to 40. About 4 us of pauses.
+// Work opens one loop over rows soon after the other, so a helper looks for the next one for some microseconds before
+// it sleeps: a sleep and a wake cost 5 to 40. About 4 us of pauses.
 constexpr int kLooksBeforeSleep = 300;
 
 void pause() {

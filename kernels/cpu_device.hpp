@@ -13,9 +13,9 @@ namespace consort::kernels {
 
 struct CpuDeviceOptions {
   int threads = 1;
-  std::vector<int> cores;   // where they may run; empty: anywhere
-  int nice = 5;             // added to the threads' nice value, so that loops on the same cores go first
-  double slowdown = 1.0;    // plays a slow processor: after work of t it sleeps (slowdown - 1) * t
+  std::vector<int> cores;  // where they may run; empty: anywhere
+  int nice = 5;            // added to the threads' nice value, so that loops on the same cores go first
+  double slowdown = 1.0;   // plays a slow processor: after work of t it sleeps (slowdown - 1) * t
   // Work waits only for actors that wait for it, so that this many at once means that somebody does not: a bug.
   std::size_t queue_bound = 65536;
 };

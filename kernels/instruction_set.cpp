@@ -74,8 +74,8 @@ runtime::Status force_instruction_set(std::string_view name) {
     available += (available.empty() ? "" : ", ") + std::string(entry.name);
   }
   return runtime::failure(runtime::ErrorKind::kInvalid,
-                          "this CPU has no instruction set '" + std::string(name) + "'; it has: " +
-                              (available.empty() ? "none that is canonical" : available));
+                          "this CPU has no instruction set '" + std::string(name) +
+                              "'; it has: " + (available.empty() ? "none that is canonical" : available));
 }
 
 runtime::Status check_cpu() {

@@ -119,9 +119,8 @@ CONSORT_WITH_FMA Reduced reduce_angle(double x) {
 
 // Taylor series on |r| <= pi/4; the first terms left out are below 2^-58.
 CONSORT_WITH_FMA double sin_series(double r, double low) {
-  constexpr double kInverse[] = {1.0 / 355687428096000.0, -1.0 / 1307674368000.0, 1.0 / 6227020800.0,
-                                 -1.0 / 39916800.0,       1.0 / 362880.0,         -1.0 / 5040.0,
-                                 1.0 / 120.0,             -1.0 / 6.0};
+  constexpr double kInverse[] = {1.0 / 355687428096000.0, -1.0 / 1307674368000.0, 1.0 / 6227020800.0, -1.0 / 39916800.0,
+                                 1.0 / 362880.0,          -1.0 / 5040.0,          1.0 / 120.0,        -1.0 / 6.0};
   const double z = r * r;
   double q = 0.0;
   for (double c : kInverse) q = std::fma(q, z, c);
@@ -130,9 +129,9 @@ CONSORT_WITH_FMA double sin_series(double r, double low) {
 }
 
 CONSORT_WITH_FMA double cos_series(double r, double low) {
-  constexpr double kInverse[] = {-1.0 / 6402373705728000.0, 1.0 / 20922789888000.0, -1.0 / 87178291200.0,
-                                 1.0 / 479001600.0,         -1.0 / 3628800.0,       1.0 / 40320.0,
-                                 -1.0 / 720.0,              1.0 / 24.0};
+  constexpr double kInverse[] = {
+      -1.0 / 6402373705728000.0, 1.0 / 20922789888000.0, -1.0 / 87178291200.0, 1.0 / 479001600.0,
+      -1.0 / 3628800.0,          1.0 / 40320.0,          -1.0 / 720.0,         1.0 / 24.0};
   const double z = r * r;
   double q = 0.0;
   for (double c : kInverse) q = std::fma(q, z, c);
@@ -152,7 +151,8 @@ CONSORT_WITH_FMA float exp(float x) {
   x = x > kHighest ? kHighest : x;
   const float shifted = std::fma(x, kLog2E, kRound);
   const float n = shifted - kRound;
-  const std::int32_t whole = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) - std::uint32_t{kRoundBits});
+  const std::int32_t whole =
+      static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) - std::uint32_t{kRoundBits});
   float r = std::fma(-n, kLn2High, x);
   r = std::fma(-n, kLn2Low, r);
   float q = kPolynomial[0];

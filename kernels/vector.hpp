@@ -34,8 +34,8 @@ void add_scaled(std::span<float> out, float weight, std::span<const float> x);
 // out[i] = F32 value of element i of row r of the weight (FP8 with its scale).  out [cols].
 void expand_row(std::span<float> out, const WeightMatrix& weight, std::int64_t row);
 
-// In place over [n]: softmax with maximum, canonical exp, 16-lane sum of exponentials, one division each. -inf weighs 0;
-// a NaN, a +inf, or nothing but -inf makes all of it NaN.
+// In place over [n]: softmax with maximum, canonical exp, 16-lane sum of exponentials, one division each. -inf weighs
+// 0; a NaN, a +inf, or nothing but -inf makes all of it NaN.
 void softmax(std::span<float> x);
 
 // In place: 1 / (1 + exp(-x)).

@@ -58,8 +58,7 @@ std::int64_t layer_of(const std::string& name) {
 Outcome<std::shared_ptr<const Checkpoint>> Checkpoint::open(const std::filesystem::path& directory) {
   std::error_code code;
   if (!std::filesystem::is_directory(directory, code))
-    return failure(ErrorKind::kInvalid,
-                   directory.string() + " is not a directory with a Hugging Face checkpoint");
+    return failure(ErrorKind::kInvalid, directory.string() + " is not a directory with a Hugging Face checkpoint");
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->directory_ = directory;
   std::string text;
@@ -80,8 +79,7 @@ Outcome<std::shared_ptr<const Checkpoint>> Checkpoint::open(const std::filesyste
 
 Status Checkpoint::open_files() {
   std::error_code code;
-  if (std::filesystem::exists(directory_ / "model.safetensors", code))
-    return add_file("model.safetensors", nullptr);
+  if (std::filesystem::exists(directory_ / "model.safetensors", code)) return add_file("model.safetensors", nullptr);
   const auto index = directory_ / "model.safetensors.index.json";
   if (std::filesystem::exists(index, code)) return open_index(index);
   return failure(ErrorKind::kInvalid,
@@ -102,8 +100,7 @@ Status Checkpoint::open_index(const std::filesystem::path& path) {
   std::set<std::string> names;
   for (const auto& [key, value] : map->get_object()) {
     const std::string tensor(key.data(), key.size());
-    if (!value.is_string())
-      return failure(ErrorKind::kInvalid, path.string() + ": '" + tensor + "' has no file name");
+    if (!value.is_string()) return failure(ErrorKind::kInvalid, path.string() + ": '" + tensor + "' has no file name");
     const std::string file(value.get_string().data(), value.get_string().size());
     if (file.empty() || file.find('/') != std::string::npos || file.find('\0') != std::string::npos)
       return failure(ErrorKind::kInvalid, path.string() + ": '" + tensor + "' is said to be in '" + file +
@@ -114,8 +111,8 @@ Status Checkpoint::open_index(const std::filesystem::path& path) {
   for (const std::string& name : names) CONSORT_RETURN_IF_ERROR(add_file(name, &weight_map));
   for (const auto& [tensor, file] : weight_map) {
     if (!places_.contains(tensor))
-      return failure(ErrorKind::kInvalid, path.string() + ": '" + tensor + "' is said to be in " + file +
-                                              ", which does not have it");
+      return failure(ErrorKind::kInvalid,
+                     path.string() + ": '" + tensor + "' is said to be in " + file + ", which does not have it");
   }
   return runtime::done();
 }
@@ -137,8 +134,7 @@ Status Checkpoint::add_file(const std::string& file_name,
   return runtime::done();
 }
 
-Status Checkpoint::check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape,
-                                bool quantisable) {
+Status Checkpoint::check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape, bool quantisable) {
   const TensorEntry* entry = find(name);
   if (entry == nullptr)
     return failure(ErrorKind::kInvalid, directory_.string() + ": the tensor '" + name + "' is missing");
@@ -163,8 +159,7 @@ Status Checkpoint::check_tensor(const std::string& name, std::initializer_list<s
     return runtime::done();
   }
   if (entry->dtype != Dtype::kF32 && entry->dtype != Dtype::kF16 && entry->dtype != Dtype::kBf16)
-    return bad("has dtype " + std::string(runtime::name(entry->dtype)) +
-               "; F32, F16, BF16 and F8_E4M3 are supported");
+    return bad("has dtype " + std::string(runtime::name(entry->dtype)) + "; F32, F16, BF16 and F8_E4M3 are supported");
   if (has(scale_name)) return bad("is not F8_E4M3, but has a '" + scale_name + "'");
   return runtime::done();
 }
@@ -197,19 +192,16 @@ Status Checkpoint::check_inventory() {
     }
     CONSORT_RETURN_IF_ERROR(linear(at("self_attn.kv_a_proj_with_mqa"), c.latent_width(), c.hidden_size));
     CONSORT_RETURN_IF_ERROR(check_tensor(at("self_attn.kv_a_layernorm.weight"), {c.kv_lora_rank}, false));
-    CONSORT_RETURN_IF_ERROR(linear(at("self_attn.kv_b_proj"),
-                                   c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim),
-                                   c.kv_lora_rank));
     CONSORT_RETURN_IF_ERROR(
-        linear(at("self_attn.o_proj"), c.hidden_size, c.num_attention_heads * c.v_head_dim));
+        linear(at("self_attn.kv_b_proj"), c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim), c.kv_lora_rank));
+    CONSORT_RETURN_IF_ERROR(linear(at("self_attn.o_proj"), c.hidden_size, c.num_attention_heads * c.v_head_dim));
     if (c.is_dense(layer)) {
       CONSORT_RETURN_IF_ERROR(ffn(at("mlp."), c.intermediate_size));
       continue;
     }
     CONSORT_RETURN_IF_ERROR(check_tensor(at("mlp.gate.weight"), {c.n_routed_experts, c.hidden_size}, false));
     if (c.topk_method == TopkMethod::kNoauxTc)
-      CONSORT_RETURN_IF_ERROR(
-          check_tensor(at("mlp.gate.e_score_correction_bias"), {c.n_routed_experts}, false));
+      CONSORT_RETURN_IF_ERROR(check_tensor(at("mlp.gate.e_score_correction_bias"), {c.n_routed_experts}, false));
     for (std::int64_t e = 0; e < c.n_routed_experts; ++e)
       CONSORT_RETURN_IF_ERROR(ffn(at("mlp.experts." + std::to_string(e) + "."), c.moe_intermediate_size));
     if (c.n_shared_experts > 0)
@@ -240,10 +232,16 @@ const TensorEntry* Checkpoint::find(const std::string& name) const {
   return found == places_.end() ? nullptr : found->second.entry;
 }
 
+std::shared_ptr<const Checkpoint> Checkpoint::with_own_count() const {
+  auto copy = std::shared_ptr<Checkpoint>(new Checkpoint(*this));
+  copy->counter_ = std::make_shared<ReadCounter>();
+  return copy;
+}
+
 Status Checkpoint::read(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const {
   const auto found = places_.find(name);
   CONSORT_CHECK(found != places_.end(), name);
-  return found->second.file->read(*found->second.entry, offset, out);
+  return found->second.file->read(*found->second.entry, offset, out, counter_.get());
 }
 
 }  // namespace consort::model

@@ -43,6 +43,9 @@ class Checkpoint {
   // Fills `out` from byte `offset` of a tensor that exists.
   runtime::Status read(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const;
 
+  // The same open files with a count of its own from zero: who shares a checkpoint can still be told apart.
+  std::shared_ptr<const Checkpoint> with_own_count() const;
+
   // What was read so far, headers apart.
   std::uint64_t data_bytes_read() const { return counter_->data_bytes; }
   std::uint64_t header_bytes_read() const { return counter_->header_bytes; }
@@ -58,13 +61,12 @@ class Checkpoint {
   runtime::Status add_file(const std::string& file_name,
                            const std::unordered_map<std::string, std::string>* weight_map);
   runtime::Status check_inventory();
-  runtime::Status check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape,
-                               bool quantisable);
+  runtime::Status check_tensor(const std::string& name, std::initializer_list<std::int64_t> shape, bool quantisable);
 
   std::filesystem::path directory_;
   ModelConfig config_;
   std::uint64_t manifest_hash_ = 0;
-  std::vector<std::unique_ptr<const SafetensorsFile>> files_;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::unordered_map<std::string, Place> places_;
   std::unordered_map<std::string, bool> needed_;
   std::vector<std::string> ignored_;

@@ -18,10 +18,7 @@ class PartOutputs {
  public:
   PartOutputs() = default;
   PartOutputs(std::int64_t tokens, std::int64_t top_k, std::int64_t ranges)
-      : tokens_(tokens),
-        top_k_(top_k),
-        ranges_(ranges),
-        rows_(static_cast<std::size_t>(tokens * top_k * ranges)) {}
+      : tokens_(tokens), top_k_(top_k), ranges_(ranges), rows_(static_cast<std::size_t>(tokens * top_k * ranges)) {}
 
   // k counts the row's experts in ascending order (as Routes does), range the plan's column ranges.
   void set(std::int64_t token, std::int64_t k, std::int64_t range, const float* row) {

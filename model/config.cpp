@@ -53,8 +53,8 @@ class Keys {
       return low;
     }
     if (number < low || number > high) {
-      complain(key, "is " + std::to_string(number) + ", outside " + std::to_string(low) + " .. " +
-                        std::to_string(high));
+      complain(key,
+               "is " + std::to_string(number) + ", outside " + std::to_string(low) + " .. " + std::to_string(high));
       return low;
     }
     return number;
@@ -124,8 +124,7 @@ void read_rope(Keys& keys, ModelConfig& config) {
   Keys rope(*object, keys.where() + ": " + key);
   if (is_new) config.rope_theta = rope.real("rope_theta", 1.0, config.rope_theta);
   const std::string type = rope.text("rope_type", rope.text("type", "").c_str());
-  if (rope.has("type") && rope.text("type", "") != type)
-    rope.complain("type", "and rope_type contradict each other");
+  if (rope.has("type") && rope.text("type", "") != type) rope.complain("type", "and rope_type contradict each other");
   if (type == "yarn") {
     RopeScaling s;
     s.factor = rope.real("factor", 1.0);
@@ -167,8 +166,7 @@ void read_gate(Keys& keys, ModelConfig& config) {
   config.n_group = keys.integer("n_group", 1, kMaxDimension, 1);
   config.topk_group = keys.integer("topk_group", 1, kMaxDimension, 1);
   config.norm_topk_prob = keys.boolean("norm_topk_prob", v3);
-  config.routed_scaling_factor =
-      keys.real("routed_scaling_factor", 0.0, v3 ? std::nullopt : std::optional(1.0));
+  config.routed_scaling_factor = keys.real("routed_scaling_factor", 0.0, v3 ? std::nullopt : std::optional(1.0));
   const std::string scoring = keys.text("scoring_func", v3 ? "sigmoid" : "softmax");
   if (scoring != (v3 ? "sigmoid" : "softmax"))
     keys.complain("scoring_func", "is '" + scoring + "', which " + config.model_type + " does not have");
@@ -185,25 +183,21 @@ void read_gate(Keys& keys, ModelConfig& config) {
   // DeepSeek's own V2 code then normalises and drops routed_scaling_factor, transformers does neither: no
   // released model says which is meant.
   if (!v3 && config.norm_topk_prob)
-    keys.complain("norm_topk_prob",
-                  "= true is not supported for deepseek_v2: its two reference codes disagree on it");
+    keys.complain("norm_topk_prob", "= true is not supported for deepseek_v2: its two reference codes disagree on it");
   if (keys.integer("moe_layer_freq", 1, kMaxDimension, 1) != 1) keys.complain("moe_layer_freq", "must be 1");
 
   if (config.topk_method == TopkMethod::kGreedy) config.n_group = config.topk_group = 1;
   if (config.topk_group > config.n_group)
     keys.complain("topk_group", "is " + std::to_string(config.topk_group) + ", more than n_group");
-  if (config.n_routed_experts % config.n_group != 0)
-    keys.complain("n_group", "does not divide n_routed_experts");
+  if (config.n_routed_experts % config.n_group != 0) keys.complain("n_group", "does not divide n_routed_experts");
   const std::int64_t group = config.n_routed_experts / config.n_group;
-  if (v3 && group < 2)
-    keys.complain("n_group", "leaves fewer than the two experts per group that noaux_tc scores");
+  if (v3 && group < 2) keys.complain("n_group", "leaves fewer than the two experts per group that noaux_tc scores");
   if (config.num_experts_per_tok > config.topk_group * group)
     keys.complain("num_experts_per_tok", "is more than the experts of topk_group groups");
 }
 
 void refuse_unsupported(Keys& keys, const ModelConfig& config) {
-  if (keys.integer("num_key_value_heads", 1, kMaxDimension, config.num_attention_heads) !=
-      config.num_attention_heads)
+  if (keys.integer("num_key_value_heads", 1, kMaxDimension, config.num_attention_heads) != config.num_attention_heads)
     keys.complain("num_key_value_heads", "differs from num_attention_heads");
   const std::string act = keys.text("hidden_act", "silu");
   if (act != "silu") keys.complain("hidden_act", "is '" + act + "'; only silu is supported");
@@ -237,8 +231,7 @@ Outcome<ModelConfig> parse_config(std::string_view text, std::string_view where)
   CONSORT_RETURN_IF_ERROR(check_json(text, where));
   json::error_code code;
   const json::value root = json::parse(json::string_view(text.data(), text.size()), code);
-  if (code || !root.is_object())
-    return failure(ErrorKind::kInvalid, std::string(where) + ": not a JSON object");
+  if (code || !root.is_object()) return failure(ErrorKind::kInvalid, std::string(where) + ": not a JSON object");
   Keys keys(root.get_object(), std::string(where));
 
   ModelConfig config;

@@ -42,8 +42,7 @@ struct ModelConfig {
   std::int64_t qk_rope_head_dim = 0;
   std::int64_t v_head_dim = 0;
   std::int64_t n_routed_experts = 0;
-  std::int64_t n_shared_experts =
-      0;  // the shared experts are one FFN of this many times moe_intermediate_size
+  std::int64_t n_shared_experts = 0;  // the shared experts are one FFN of this many times moe_intermediate_size
   std::int64_t num_experts_per_tok = 0;
   std::int64_t n_group = 1;
   std::int64_t topk_group = 1;
@@ -61,9 +60,7 @@ struct ModelConfig {
   std::vector<std::int64_t> eos_token_id;
 
   std::int64_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
-  std::int64_t latent_width() const {
-    return kv_lora_rank + qk_rope_head_dim;
-  }  // floats per position and layer of KV
+  std::int64_t latent_width() const { return kv_lora_rank + qk_rope_head_dim; }  // floats per position and layer of KV
   bool is_dense(std::int64_t layer) const { return layer < first_k_dense_replace; }
   bool is_moe(std::int64_t layer) const { return !is_dense(layer); }
 };

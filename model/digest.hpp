@@ -16,8 +16,7 @@ class Digest {
   }
   void add(std::string_view text) { add(std::as_bytes(std::span(text.data(), text.size()))); }
   void add(std::uint64_t number) {
-    for (int shift = 0; shift < 64; shift += 8)
-      value_ = (value_ ^ ((number >> shift) & 0xff)) * 0x100000001b3ULL;
+    for (int shift = 0; shift < 64; shift += 8) value_ = (value_ ^ ((number >> shift) & 0xff)) * 0x100000001b3ULL;
   }
   std::uint64_t value() const { return value_; }
 

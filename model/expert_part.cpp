@@ -7,8 +7,7 @@
 
 namespace consort::model {
 
-void ffn(const FfnWeights& weights, runtime::ConstTensorView x, runtime::TensorView out,
-         runtime::Workers& workers) {
+void ffn(const FfnWeights& weights, runtime::ConstTensorView x, runtime::TensorView out, runtime::Workers& workers) {
   const std::int64_t n = x.rows();
   if (n == 0) return;
   Matrix gate(n, weights.gate.matrix.rows), up(n, weights.up.matrix.rows);
@@ -27,8 +26,8 @@ std::uint64_t weight_bytes(const PartWeights& part) { return part.ffn.bytes(); }
 
 void compute_part(const PartWeights& part, runtime::ConstTensorView rows, runtime::TensorView out,
                   runtime::Workers& workers) {
-  CONSORT_CHECK(rows.cols() == hidden_size(part) && out.cols() == rows.cols() && out.rows() == rows.rows(),
-                rows.cols(), out.cols(), rows.rows(), out.rows());
+  CONSORT_CHECK(rows.cols() == hidden_size(part) && out.cols() == rows.cols() && out.rows() == rows.rows(), rows.cols(),
+                out.cols(), rows.rows(), out.rows());
   ffn(part.ffn, rows, out, workers);
 }
 

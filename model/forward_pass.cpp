@@ -27,8 +27,7 @@ constexpr std::int64_t kAttentionRows = 64;
 // waking for.
 constexpr std::int64_t kNormRows = 8;
 
-void norm_rows(TensorView out, runtime::ConstTensorView x, std::span<const float> weight, float eps,
-               Workers& workers) {
+void norm_rows(TensorView out, runtime::ConstTensorView x, std::span<const float> weight, float eps, Workers& workers) {
   const std::int64_t blocks = (x.rows() + kNormRows - 1) / kNormRows;
   workers.parallel_for(blocks, [&](std::int64_t b) {
     const std::int64_t first = b * kNormRows, count = std::min(kNormRows, x.rows() - first);
@@ -63,12 +62,10 @@ struct ForwardPass::Scratch {
 };
 
 Outcome<std::unique_ptr<ForwardPass>> ForwardPass::begin(std::shared_ptr<const Trunk> trunk, KvPages& pages,
-                                                         std::vector<SequenceRows> sequences,
-                                                         PassListener* listener) {
+                                                         std::vector<SequenceRows> sequences, PassListener* listener) {
   const ModelConfig& c = trunk->config();
   CONSORT_CHECK(trunk->range() == (LayerRange{0, c.num_hidden_layers}), "the trunk must hold every layer");
-  CONSORT_CHECK(pages.layer_count() == c.num_hidden_layers && pages.width() == c.latent_width(),
-                pages.width());
+  CONSORT_CHECK(pages.layer_count() == c.num_hidden_layers && pages.width() == c.latent_width(), pages.width());
   std::unordered_set<std::uint64_t> names;
   for (const SequenceRows& s : sequences) {
     const auto bad = [&](const std::string& what) {
@@ -79,8 +76,8 @@ Outcome<std::unique_ptr<ForwardPass>> ForwardPass::begin(std::shared_ptr<const T
     const auto count = static_cast<std::int64_t>(s.tokens.size());
     if (s.logit_rows < 0 || s.logit_rows > count) return bad("wants logits of more rows than it has");
     if (static_cast<std::int64_t>(s.pages.size()) < pages_for(s.first_position + count))
-      return bad("has " + std::to_string(s.pages.size()) + " pages for " +
-                 std::to_string(s.first_position + count) + " positions");
+      return bad("has " + std::to_string(s.pages.size()) + " pages for " + std::to_string(s.first_position + count) +
+                 " positions");
     for (const std::uint32_t id : s.pages)
       if (std::int64_t{id} >= pages.page_count())
         return bad("names page " + std::to_string(id) + ", which does not exist");
@@ -89,12 +86,11 @@ Outcome<std::unique_ptr<ForwardPass>> ForwardPass::begin(std::shared_ptr<const T
         return bad("has token id " + std::to_string(token) + ", outside the vocabulary of " +
                    std::to_string(c.vocab_size));
   }
-  return std::unique_ptr<ForwardPass>(
-      new ForwardPass(std::move(trunk), pages, std::move(sequences), listener));
+  return std::unique_ptr<ForwardPass>(new ForwardPass(std::move(trunk), pages, std::move(sequences), listener));
 }
 
-ForwardPass::ForwardPass(std::shared_ptr<const Trunk> trunk, KvPages& pages,
-                         std::vector<SequenceRows> sequences, PassListener* listener)
+ForwardPass::ForwardPass(std::shared_ptr<const Trunk> trunk, KvPages& pages, std::vector<SequenceRows> sequences,
+                         PassListener* listener)
     : trunk_(std::move(trunk)),
       pages_(pages),
       sequences_(std::move(sequences)),
@@ -241,9 +237,8 @@ void ForwardPass::write_latents(const LayerWeights& layer, Workers& workers) {
     float* to = pages_.page(layer_, rows.pages[static_cast<std::size_t>(position / kPagePositions)]) +
                 position % kPagePositions * width;
     const auto latent = static_cast<std::size_t>(c.kv_lora_rank);
-    kernels::rms_norm(matrix_view(to, 1, c.kv_lora_rank),
-                      s.kv.view().slice_rows(t, 1).slice_cols(0, c.kv_lora_rank), layer.attention.kv_a_norm,
-                      kLoraNormEps);
+    kernels::rms_norm(matrix_view(to, 1, c.kv_lora_rank), s.kv.view().slice_rows(t, 1).slice_cols(0, c.kv_lora_rank),
+                      layer.attention.kv_a_norm, kLoraNormEps);
     const std::span<float> key(to + latent, static_cast<std::size_t>(c.qk_rope_head_dim));
     std::ranges::copy(s.kv.row(t).subspan(latent), key.begin());
     kernels::rotate_pairs(key, cos_.row(t), sin_.row(t));
@@ -251,16 +246,14 @@ void ForwardPass::write_latents(const LayerWeights& layer, Workers& workers) {
 }
 
 // Attention of rows [first_row, first_row + count), into scratch.heads.
-void ForwardPass::attend(const LayerWeights& layer, std::int64_t first_row, std::int64_t count,
-                         Workers& workers) {
+void ForwardPass::attend(const LayerWeights& layer, std::int64_t first_row, std::int64_t count, Workers& workers) {
   const ModelConfig& c = trunk_->config();
   const std::int64_t width = c.latent_width(), head_dim = c.qk_head_dim(), heads = c.num_attention_heads;
   Scratch& s = *scratch_;
   s.query.resize(count, heads * width);
   s.attended.resize(count, heads * c.kv_lora_rank);
   const TensorView q = s.q.view().slice_rows(first_row, count);
-  const auto nope = static_cast<std::size_t>(c.qk_nope_head_dim),
-             rope = static_cast<std::size_t>(c.qk_rope_head_dim);
+  const auto nope = static_cast<std::size_t>(c.qk_nope_head_dim), rope = static_cast<std::size_t>(c.qk_rope_head_dim);
   workers.parallel_for(heads, [&](std::int64_t head) {
     runtime::InlineWorkers alone;
     const TensorView query = s.query.view().slice_cols(head * width, width);
@@ -287,11 +280,10 @@ void ForwardPass::attend(const LayerWeights& layer, std::int64_t first_row, std:
     query.query = s.query.row(t).data();
     query.out = s.attended.row(t).data();
     query.position = origins_[static_cast<std::size_t>(first_row + t)].position;
-    query.pages =
-        std::span<const float* const>(list).first(static_cast<std::size_t>(pages_for(query.position + 1)));
+    query.pages = std::span<const float* const>(list).first(static_cast<std::size_t>(pages_for(query.position + 1)));
   }
-  kernels::latent_attention(queries, heads, c.kv_lora_rank, c.qk_rope_head_dim,
-                            trunk_->rope().softmax_scale(), workers);
+  kernels::latent_attention(queries, heads, c.kv_lora_rank, c.qk_rope_head_dim, trunk_->rope().softmax_scale(),
+                            workers);
 
   const TensorView out = s.heads.view().slice_rows(first_row, count);
   workers.parallel_for(heads, [&](std::int64_t head) {
@@ -311,8 +303,7 @@ void ForwardPass::finish(Workers& workers) {
   if (count == 0) return;
   Matrix wanted = x_;
   keep_rows(wanted, wants_logits_);
-  norm_rows(wanted.view(), wanted.view(), trunk_->weights().norm, static_cast<float>(c.rms_norm_eps),
-            workers);
+  norm_rows(wanted.view(), wanted.view(), trunk_->weights().norm, static_cast<float>(c.rms_norm_eps), workers);
   if (listener_ != nullptr) listener_->on_hidden(c.num_hidden_layers, logit_origins_, wanted.view());
   kernels::gemm(logits_.view(), wanted.view(), trunk_->weights().head(), workers);
 }

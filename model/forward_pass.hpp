@@ -41,10 +41,8 @@ class PassListener {
   virtual ~PassListener() = default;
   // index 0: embeddings; i: after layer i - 1; num_hidden_layers: after the final norm, of the rows that want
   // logits.
-  virtual void on_hidden(std::int64_t index, std::span<const RowOrigin> rows,
-                         runtime::ConstTensorView hidden) = 0;
-  virtual void on_routes(runtime::LayerIndex layer, std::span<const RowOrigin> rows,
-                         const Routes& routes) = 0;
+  virtual void on_hidden(std::int64_t index, std::span<const RowOrigin> rows, runtime::ConstTensorView hidden) = 0;
+  virtual void on_routes(runtime::LayerIndex layer, std::span<const RowOrigin> rows, const Routes& routes) = 0;
 };
 
 // The pass stands before a layer's routed experts. The views live until take().
@@ -66,8 +64,7 @@ class ForwardPass {
  public:
   // Refuses token ids outside the vocabulary and pages that are too few or do not exist. `trunk` must hold
   // every layer. `pages` and `listener` must outlive the pass.
-  static runtime::Outcome<std::unique_ptr<ForwardPass>> begin(std::shared_ptr<const Trunk> trunk,
-                                                              KvPages& pages,
+  static runtime::Outcome<std::unique_ptr<ForwardPass>> begin(std::shared_ptr<const Trunk> trunk, KvPages& pages,
                                                               std::vector<SequenceRows> sequences,
                                                               PassListener* listener = nullptr);
   ~ForwardPass();

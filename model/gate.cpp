@@ -45,8 +45,7 @@ void choose_experts(Routes& routes, const ModelConfig& config, runtime::TensorVi
   const auto groups = static_cast<std::size_t>(config.n_group);
   const std::size_t group_size = experts / groups;
   const bool noaux = config.topk_method == TopkMethod::kNoauxTc;
-  CONSORT_CHECK(logits.cols() == config.n_routed_experts && (!noaux || bias.size() == experts),
-                logits.cols());
+  CONSORT_CHECK(logits.cols() == config.n_routed_experts && (!noaux || bias.size() == experts), logits.cols());
 
   routes.tokens = logits.rows();
   routes.top_k = config.num_experts_per_tok;
@@ -90,8 +89,7 @@ std::vector<Assignment> by_expert(const Routes& routes, std::span<const std::uin
   for (std::int64_t t = 0; t < routes.tokens; ++t) {
     if (!alive.empty() && !alive[static_cast<std::size_t>(t)]) continue;
     for (std::int64_t k = 0; k < routes.top_k; ++k)
-      all.push_back(
-          {routes.experts[routes.at(t, k)], static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(k)});
+      all.push_back({routes.experts[routes.at(t, k)], static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(k)});
   }
   std::stable_sort(all.begin(), all.end(),
                    [](const Assignment& a, const Assignment& b) { return a.expert < b.expert; });

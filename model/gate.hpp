@@ -18,9 +18,7 @@ struct Routes {
   std::vector<std::uint32_t> experts;  // [tokens, top_k]
   std::vector<float> weights;          // [tokens, top_k]
 
-  std::size_t at(std::int64_t token, std::int64_t k) const {
-    return static_cast<std::size_t>(token * top_k + k);
-  }
+  std::size_t at(std::int64_t token, std::int64_t k) const { return static_cast<std::size_t>(token * top_k + k); }
 };
 
 // Chooses for each row of `logits` [tokens, n_routed_experts] F32, overwriting them with the scores.
@@ -28,8 +26,7 @@ struct Routes {
 // noaux_tc: sigmoid scores; groups ranked by the sum of their two best biased scores; softmax gates: groups
 // ranked by their best score. Experts outside the topk_group best groups can never be chosen. Ties go to the
 // lower index.
-void choose_experts(Routes& routes, const ModelConfig& config, runtime::TensorView logits,
-                    std::span<const float> bias);
+void choose_experts(Routes& routes, const ModelConfig& config, runtime::TensorView logits, std::span<const float> bias);
 
 // One row that one expert is to compute: row `token` of the pass, its k-th choice.
 struct Assignment {

@@ -9,8 +9,7 @@
 namespace consort::model {
 namespace {
 
-constexpr std::size_t kMaxDepth =
-    16;  // config.json and safetensors headers nest three deep; deeper is an attack
+constexpr std::size_t kMaxDepth = 16;  // config.json and safetensors headers nest three deep; deeper is an attack
 
 // Sees every key as it is parsed; keeps the keys of the objects that are still open.
 struct KeyWatcher {

@@ -11,13 +11,10 @@
 
 namespace consort::model {
 
-inline constexpr std::int64_t kPagePositions =
-    64;  // position p lies in its sequence's page p / 64, row p % 64
+inline constexpr std::int64_t kPagePositions = 64;  // position p lies in its sequence's page p / 64, row p % 64
 
 // Pages that hold `positions` positions.
-constexpr std::int64_t pages_for(std::int64_t positions) {
-  return (positions + kPagePositions - 1) / kPagePositions;
-}
+constexpr std::int64_t pages_for(std::int64_t positions) { return (positions + kPagePositions - 1) / kPagePositions; }
 
 // One layer's share of one page is [64, kv_lora_rank + qk_rope_head_dim] F32: the normed latent, then the
 // rotated key. Memory is asked for at once and touched by the operating system page by page, as positions are
@@ -42,8 +39,7 @@ class KvPages {
     void operator()(float* data) const { std::free(data); }
   };
   std::int64_t offset(std::int64_t layer, std::uint32_t id) const {
-    CONSORT_CHECK(layer >= 0 && layer < layer_count_ && std::int64_t{id} < page_count_, layer, id,
-                  page_count_);
+    CONSORT_CHECK(layer >= 0 && layer < layer_count_ && std::int64_t{id} < page_count_, layer, id, page_count_);
     return (layer * page_count_ + std::int64_t{id}) * kPagePositions * width_;
   }
   std::int64_t layer_count_, page_count_, width_;

@@ -14,8 +14,7 @@ using runtime::Outcome;
 static_assert(std::endian::native == std::endian::little, "weights and CRCs are read as little-endian bytes");
 
 Outcome<std::shared_ptr<const LocalModel>> LocalModel::load(const std::filesystem::path& directory,
-                                                            std::optional<NumericPlan> plan,
-                                                            const Progress& progress) {
+                                                            std::optional<NumericPlan> plan, const Progress& progress) {
   auto model = std::make_shared<LocalModel>();
   CONSORT_TRY(model->checkpoint_, Checkpoint::open(directory));
   const Checkpoint& checkpoint = *model->checkpoint_;
@@ -31,9 +30,7 @@ Outcome<std::shared_ptr<const LocalModel>> LocalModel::load(const std::filesyste
     for (const PartKey& key : keys) part_total += part_bytes(checkpoint, key);
     const std::uint64_t trunk_total = Trunk::bytes_needed(checkpoint, all);
     trunk_progress = [=](std::uint64_t done, std::uint64_t) { progress(done, trunk_total + part_total); };
-    part_progress = [=](std::uint64_t done, std::uint64_t) {
-      progress(trunk_total + done, trunk_total + part_total);
-    };
+    part_progress = [=](std::uint64_t done, std::uint64_t) { progress(trunk_total + done, trunk_total + part_total); };
   }
   CONSORT_TRY(model->trunk_, Trunk::load(checkpoint, all, trunk_progress));
   CONSORT_RETURN_IF_ERROR(model->parts_.load(checkpoint, keys, part_progress));
@@ -60,8 +57,7 @@ void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const N
     }
     for (std::int64_t range = 0; range < ranges; ++range) {
       const ColumnRange columns = plan.columns[static_cast<std::size_t>(range)];
-      const auto part =
-          parts.find({needed.layer, PartKind::kRoutedExpert, expert, columns.first, columns.count});
+      const auto part = parts.find({needed.layer, PartKind::kRoutedExpert, expert, columns.first, columns.count});
       CONSORT_CHECK(part != nullptr, "a part is not loaded: layer", needed.layer, "expert", expert);
       const std::int64_t to = static_cast<std::int64_t>(first) * ranges + range * count;
       compute_part(*part, gathered.view(), computed.view().slice_rows(to, count), workers);
@@ -115,8 +111,8 @@ Outcome<Matrix> LocalGeneration::step(std::span<const Rows> rows, PassListener* 
     while (static_cast<std::int64_t>(sequence.pages.size()) < needed) {
       if (free_pages_.empty()) {
         give_pages_back();
-        return failure(ErrorKind::kExhausted, "the KV memory of " + std::to_string(pages_.page_count()) +
-                                                  " pages of 64 positions is full");
+        return failure(ErrorKind::kExhausted,
+                       "the KV memory of " + std::to_string(pages_.page_count()) + " pages of 64 positions is full");
       }
       sequence.pages.push_back(free_pages_.back());
       free_pages_.pop_back();
@@ -129,8 +125,7 @@ Outcome<Matrix> LocalGeneration::step(std::span<const Rows> rows, PassListener* 
     return std::move(begun).error();
   }
   ForwardPass& pass = *begun.value();
-  for (PassStep at = pass.advance(workers_); std::holds_alternative<PartsNeeded>(at);
-       at = pass.advance(workers_))
+  for (PassStep at = pass.advance(workers_); std::holds_alternative<PartsNeeded>(at); at = pass.advance(workers_))
     compute_parts_locally(pass, std::get<PartsNeeded>(at), model_->plan(), model_->parts(), workers_);
   for (const Rows& r : rows) find(r.sequence).length += static_cast<std::int64_t>(r.tokens.size());
 
@@ -141,8 +136,7 @@ Outcome<Matrix> LocalGeneration::step(std::span<const Rows> rows, PassListener* 
 }
 
 Outcome<Matrix> LocalGeneration::prefill(std::uint64_t sequence, std::span<const std::int32_t> tokens,
-                                         std::int64_t chunk_tokens, std::int64_t logit_rows,
-                                         PassListener* listener) {
+                                         std::int64_t chunk_tokens, std::int64_t logit_rows, PassListener* listener) {
   CONSORT_CHECK(chunk_tokens > 0, chunk_tokens);
   const auto total = static_cast<std::int64_t>(tokens.size());
   const std::int64_t first_logit = total - logit_rows;

@@ -47,8 +47,7 @@ void compute_parts_locally(ForwardPass& pass, const PartsNeeded& needed, const N
 // Sequences that grow on one model, up to `page_count` pages of KV in all.
 class LocalGeneration {
  public:
-  LocalGeneration(std::shared_ptr<const LocalModel> model, std::int64_t page_count,
-                  runtime::Workers& workers);
+  LocalGeneration(std::shared_ptr<const LocalModel> model, std::int64_t page_count, runtime::Workers& workers);
 
   struct Rows {
     std::uint64_t sequence = 0;

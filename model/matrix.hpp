@@ -15,8 +15,7 @@ inline runtime::TensorView matrix_view(float* data, std::int64_t rows, std::int6
   return runtime::TensorView(reinterpret_cast<std::byte*>(data), runtime::Dtype::kF32, {rows, cols});
 }
 inline runtime::ConstTensorView matrix_view(const float* data, std::int64_t rows, std::int64_t cols) {
-  return runtime::ConstTensorView(reinterpret_cast<const std::byte*>(data), runtime::Dtype::kF32,
-                                  {rows, cols});
+  return runtime::ConstTensorView(reinterpret_cast<const std::byte*>(data), runtime::Dtype::kF32, {rows, cols});
 }
 
 class Matrix {

@@ -77,8 +77,7 @@ Outcome<NumericPlan> plan_from_json(std::string_view text, std::string_view wher
       if (!value.is_array()) return bad("columns is not an array");
       for (const json::value& range : value.get_array()) {
         const json::array* pair = range.if_array();
-        if (pair == nullptr || pair->size() != 2)
-          return bad("columns has an entry that is not [first, count]");
+        if (pair == nullptr || pair->size() != 2) return bad("columns has an entry that is not [first, count]");
         ColumnRange out;
         for (std::size_t i = 0; i < 2; ++i) {
           const std::int64_t* number = (*pair)[i].if_int64();
@@ -97,9 +96,7 @@ Outcome<NumericPlan> plan_from_json(std::string_view text, std::string_view wher
 }
 
 Status check_plan(const ModelConfig& config, const NumericPlan& plan) {
-  const auto bad = [](const std::string& what) {
-    return failure(ErrorKind::kInvalid, "numeric plan: " + what);
-  };
+  const auto bad = [](const std::string& what) { return failure(ErrorKind::kInvalid, "numeric plan: " + what); };
   if (plan.combine != "ordered") return bad("combine is '" + plan.combine + "'; only ordered is supported");
   if (plan.wire != "f32") return bad("wire is '" + plan.wire + "'; only f32 is supported");
   if (plan.numeric_class != "canonical")
@@ -131,9 +128,8 @@ Outcome<NumericPlan> cut_plan(const ModelConfig& config, std::int64_t range_coun
   const std::int64_t units = (config.moe_intermediate_size + unit - 1) / unit;
   if (range_count < 1 || range_count > units)
     return failure(ErrorKind::kInvalid, "an expert of " + std::to_string(config.moe_intermediate_size) +
-                                            " columns can be cut into 1 to " + std::to_string(units) +
-                                            " ranges of " + std::to_string(unit) + " columns, not into " +
-                                            std::to_string(range_count));
+                                            " columns can be cut into 1 to " + std::to_string(units) + " ranges of " +
+                                            std::to_string(unit) + " columns, not into " + std::to_string(range_count));
   NumericPlan plan;
   for (std::int64_t i = 0; i < range_count; ++i) {
     const std::int64_t first = units * i / range_count * unit;

@@ -17,13 +17,7 @@ namespace consort::model {
 
 // Routed experts are the parts of today; the others are named so that tables and messages need no change for
 // them.
-enum class PartKind : std::uint8_t {
-  kRoutedExpert = 1,
-  kSharedExpert,
-  kDenseFfn,
-  kVocabularySlice,
-  kAttentionHeads
-};
+enum class PartKind : std::uint8_t { kRoutedExpert = 1, kSharedExpert, kDenseFfn, kVocabularySlice, kAttentionHeads };
 std::string_view name(PartKind kind);
 
 // Columns [first_column, first_column + column_count) of expert `index` of a layer: rows of its gate_proj and
@@ -81,8 +75,8 @@ template <>
 struct std::hash<consort::model::PartKey> {
   std::size_t operator()(const consort::model::PartKey& key) const noexcept {
     std::uint64_t h = (std::uint64_t{key.layer.value} << 40) ^
-                      (std::uint64_t{static_cast<std::uint8_t>(key.kind)} << 56) ^
-                      (std::uint64_t{key.index} << 20) ^ key.first_column;
+                      (std::uint64_t{static_cast<std::uint8_t>(key.kind)} << 56) ^ (std::uint64_t{key.index} << 20) ^
+                      key.first_column;
     h = (h ^ (std::uint64_t{key.column_count} << 32)) * 0x9e3779b97f4a7c15ULL;
     return static_cast<std::size_t>(h ^ (h >> 29));
   }

@@ -31,16 +31,12 @@ Status check_key(const ModelConfig& config, const PartKey& key) {
 std::uint64_t part_bytes(const Checkpoint& checkpoint, const PartKey& key) {
   const std::int64_t hidden = checkpoint.config().hidden_size;
   const std::string prefix = prefix_of(key);
-  return stored_bytes(checkpoint, prefix + "gate_proj.weight",
-                      {key.first_column, key.column_count, 0, hidden}) +
-         stored_bytes(checkpoint, prefix + "up_proj.weight",
-                      {key.first_column, key.column_count, 0, hidden}) +
-         stored_bytes(checkpoint, prefix + "down_proj.weight",
-                      {0, hidden, key.first_column, key.column_count});
+  return stored_bytes(checkpoint, prefix + "gate_proj.weight", {key.first_column, key.column_count, 0, hidden}) +
+         stored_bytes(checkpoint, prefix + "up_proj.weight", {key.first_column, key.column_count, 0, hidden}) +
+         stored_bytes(checkpoint, prefix + "down_proj.weight", {0, hidden, key.first_column, key.column_count});
 }
 
-Status PartStore::load(const Checkpoint& checkpoint, std::span<const PartKey> keys,
-                       const Progress& progress) {
+Status PartStore::load(const Checkpoint& checkpoint, std::span<const PartKey> keys, const Progress& progress) {
   std::uint64_t total = 0, loaded = 0;
   for (const PartKey& key : keys) {
     CONSORT_RETURN_IF_ERROR(check_key(checkpoint.config(), key));

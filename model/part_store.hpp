@@ -24,8 +24,7 @@ class PartStore {
  public:
   // Reads the bytes of these parts and no others; parts that are here already are not read again. Each part
   // can be found as soon as it is read. Stops at the first failure, keeping what was read.
-  runtime::Status load(const Checkpoint& checkpoint, std::span<const PartKey> keys,
-                       const Progress& progress = {});
+  runtime::Status load(const Checkpoint& checkpoint, std::span<const PartKey> keys, const Progress& progress = {});
   // The part, or null.
   std::shared_ptr<const PartWeights> find(const PartKey& key) const;
   void drop(std::span<const PartKey> keys);

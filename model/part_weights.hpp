@@ -15,7 +15,6 @@ class PartWeights {
 };
 
 // out = down(silu(gate x) * up x).  x, out [n, hidden] F32; may not be the same memory.
-void ffn(const FfnWeights& weights, runtime::ConstTensorView x, runtime::TensorView out,
-         runtime::Workers& workers);
+void ffn(const FfnWeights& weights, runtime::ConstTensorView x, runtime::TensorView out, runtime::Workers& workers);
 
 }  // namespace consort::model

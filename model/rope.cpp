@@ -16,8 +16,7 @@ double yarn_mscale(double factor, double mscale) {
 
 // The dimension whose wave turns `rotations` times within the original context.
 double correction_dim(const RopeScaling& s, double dim, double base, double rotations) {
-  return dim * kernels::log(s.original_max_position_embeddings / (2.0 * kPi * rotations)) /
-         (2.0 * kernels::log(base));
+  return dim * kernels::log(s.original_max_position_embeddings / (2.0 * kPi * rotations)) / (2.0 * kernels::log(base));
 }
 
 }  // namespace
@@ -46,8 +45,7 @@ Rope::Rope(const ModelConfig& config) {
   }
   for (std::int64_t i = 0; i < half; ++i) {
     const double plain = 1.0 / kernels::pow(config.rope_theta, 2.0 * static_cast<double>(i) / dim);
-    const double ramp =
-        config.rope_scaling ? std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0) : 0.0;
+    const double ramp = config.rope_scaling ? std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0) : 0.0;
     inverse_frequencies_.push_back(static_cast<float>(plain / factor * ramp + plain * (1.0 - ramp)));
   }
   softmax_scale_ = static_cast<float>(mscale_squared / std::sqrt(static_cast<double>(config.qk_head_dim())));

@@ -17,9 +17,7 @@ class Rope {
  public:
   explicit Rope(const ModelConfig& config);
 
-  std::span<const float> inverse_frequencies() const {
-    return inverse_frequencies_;
-  }  // [qk_rope_head_dim / 2]
+  std::span<const float> inverse_frequencies() const { return inverse_frequencies_; }  // [qk_rope_head_dim / 2]
   // qk_head_dim^-1/2, times mscale^2 where YaRN gives mscale_all_dim. Applies to the whole logit, at every
   // length.
   float softmax_scale() const { return softmax_scale_; }

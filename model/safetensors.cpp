@@ -35,8 +35,7 @@ Outcome<std::unique_ptr<const SafetensorsFile>> SafetensorsFile::open(const std:
   file->path_ = path.string();
   file->counter_ = std::move(counter);
   file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file->descriptor_ < 0)
-    return failure(ErrorKind::kInvalid, "cannot open " + file->path_ + ": " + system_error());
+  if (file->descriptor_ < 0) return failure(ErrorKind::kInvalid, "cannot open " + file->path_ + ": " + system_error());
   struct stat status {};
   if (::fstat(file->descriptor_, &status) != 0 || !S_ISREG(status.st_mode))
     return failure(ErrorKind::kInvalid, file->path_ + " is not a regular file");
@@ -63,8 +62,7 @@ Outcome<std::unique_ptr<const SafetensorsFile>> SafetensorsFile::open(const std:
     }
   }
   file->digest_ = digest.value();
-  file->counter_->header_bytes +=
-      start.size() + (data_bytes >= kSampleBytes ? kSampleCount * kSampleBytes : 0);
+  file->counter_->header_bytes += start.size() + (data_bytes >= kSampleBytes ? kSampleCount * kSampleBytes : 0);
   for (std::size_t i = 0; i < file->header_.tensors.size(); ++i)
     file->by_name_.emplace(file->header_.tensors[i].name, i);
   return std::unique_ptr<const SafetensorsFile>(std::move(file));
@@ -79,11 +77,12 @@ const TensorEntry* SafetensorsFile::find(const std::string& name) const {
   return found == by_name_.end() ? nullptr : &header_.tensors[found->second];
 }
 
-Status SafetensorsFile::read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out) const {
-  CONSORT_CHECK(offset <= entry.end - entry.begin && out.size() <= entry.end - entry.begin - offset,
-                entry.name, offset, out.size());
+Status SafetensorsFile::read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out,
+                             ReadCounter* counter) const {
+  CONSORT_CHECK(offset <= entry.end - entry.begin && out.size() <= entry.end - entry.begin - offset, entry.name, offset,
+                out.size());
   CONSORT_RETURN_IF_ERROR(pread_all(header_.data_offset + entry.begin + offset, out));
-  counter_->data_bytes += out.size();
+  (counter != nullptr ? counter : counter_.get())->data_bytes += out.size();
   return runtime::done();
 }
 

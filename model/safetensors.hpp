@@ -37,12 +37,11 @@ struct SafetensorsHeader {
 // Parses the header of a file of `file_bytes` whose first bytes are `start` (at least the header; more is
 // ignored). Refuses headers above 100 MB, keys said twice, offsets that overlap, leave gaps, overflow or
 // leave the file, and tensors whose bytes are not dtype times shape, by name. `where` names the file.
-runtime::Outcome<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> start,
-                                                             std::uint64_t file_bytes,
+runtime::Outcome<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> start, std::uint64_t file_bytes,
                                                              std::string_view where);
 // The length that the first 8 bytes of a file announce, checked against the limit and the file.
-runtime::Outcome<std::uint64_t> safetensors_header_bytes(std::span<const std::byte> first8,
-                                                         std::uint64_t file_bytes, std::string_view where);
+runtime::Outcome<std::uint64_t> safetensors_header_bytes(std::span<const std::byte> first8, std::uint64_t file_bytes,
+                                                         std::string_view where);
 
 // Bytes that were asked of the disk. Shared by the files of one checkpoint, written by any thread.
 struct ReadCounter {
@@ -66,8 +65,9 @@ class SafetensorsFile {
   // Hash of the header and of a few sampled bytes of the data: tells two checkpoints of one shape apart.
   std::uint64_t digest() const { return digest_; }
 
-  // Fills `out` from byte `offset` of the tensor.
-  runtime::Status read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out) const;
+  // Fills `out` from byte `offset` of the tensor; counted by `counter`, or where it is null by the file's own.
+  runtime::Status read(const TensorEntry& entry, std::uint64_t offset, std::span<std::byte> out,
+                       ReadCounter* counter = nullptr) const;
 
  private:
   SafetensorsFile() = default;

@@ -48,16 +48,14 @@ Outcome<TensorEntry> read_entry(const std::string& name, const json::value& valu
   const json::value* dtype = object.if_contains("dtype");
   const json::value* shape = object.if_contains("shape");
   const json::value* offsets = object.if_contains("data_offsets");
-  if (dtype == nullptr || shape == nullptr || offsets == nullptr)
-    return bad("lacks dtype, shape or data_offsets");
+  if (dtype == nullptr || shape == nullptr || offsets == nullptr) return bad("lacks dtype, shape or data_offsets");
   if (object.size() != 3) return bad("has a key other than dtype, shape and data_offsets");
   if (!dtype->is_string() || !shape->is_array() || !offsets->is_array() || offsets->get_array().size() != 2)
     return bad("has dtype, shape or data_offsets of the wrong type");
 
   TensorEntry entry;
   entry.name = name;
-  auto known =
-      runtime::dtype_from_name(std::string_view(dtype->get_string().data(), dtype->get_string().size()));
+  auto known = runtime::dtype_from_name(std::string_view(dtype->get_string().data(), dtype->get_string().size()));
   if (!known.ok()) return bad("has dtype " + json::serialize(*dtype) + ", which is not supported");
   entry.dtype = known.value();
   if (shape->get_array().size() > kMaxTensorRank) return bad("has too many dimensions");
@@ -70,8 +68,8 @@ Outcome<TensorEntry> read_entry(const std::string& name, const json::value& valu
   if (!read_u64(offsets->get_array()[0], entry.begin) || !read_u64(offsets->get_array()[1], entry.end))
     return bad("has data_offsets " + json::serialize(*offsets));
   if (entry.begin > entry.end || entry.end > data_bytes)
-    return bad("lies at data_offsets " + json::serialize(*offsets) + ", outside the " +
-               std::to_string(data_bytes) + " bytes of data: the file is damaged or was not copied whole");
+    return bad("lies at data_offsets " + json::serialize(*offsets) + ", outside the " + std::to_string(data_bytes) +
+               " bytes of data: the file is damaged or was not copied whole");
   std::uint64_t bytes = 0;
   if (!tensor_bytes(entry, bytes)) return bad("has a shape whose size overflows");
   if (bytes != entry.end - entry.begin)
@@ -80,20 +78,16 @@ Outcome<TensorEntry> read_entry(const std::string& name, const json::value& valu
   return entry;
 }
 
-Status read_metadata(const json::value& value, std::map<std::string, std::string>& out,
-                     const std::string& where) {
+Status read_metadata(const json::value& value, std::map<std::string, std::string>& out, const std::string& where) {
   if (!value.is_object()) return failure(ErrorKind::kInvalid, where + ": __metadata__ is not an object");
   for (const auto& [key, text] : value.get_object()) {
-    if (!text.is_string())
-      return failure(ErrorKind::kInvalid, where + ": __metadata__ has a value that is no string");
-    out.emplace(std::string(key.data(), key.size()),
-                std::string(text.get_string().data(), text.get_string().size()));
+    if (!text.is_string()) return failure(ErrorKind::kInvalid, where + ": __metadata__ has a value that is no string");
+    out.emplace(std::string(key.data(), key.size()), std::string(text.get_string().data(), text.get_string().size()));
   }
   return runtime::done();
 }
 
-Status check_tiling(const std::vector<TensorEntry>& sorted, std::uint64_t data_bytes,
-                    const std::string& where) {
+Status check_tiling(const std::vector<TensorEntry>& sorted, std::uint64_t data_bytes, const std::string& where) {
   std::uint64_t at = 0;
   for (const TensorEntry& entry : sorted) {
     if (entry.begin != at)
@@ -118,29 +112,25 @@ Outcome<std::uint64_t> safetensors_header_bytes(std::span<const std::byte> first
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < 8; ++i) bytes |= static_cast<std::uint64_t>(first8[i]) << (8 * i);
   if (bytes > kMaxHeaderBytes)
-    return failure(ErrorKind::kInvalid, std::string(where) + ": announces a header of " +
-                                            std::to_string(bytes) + " bytes; at most " +
-                                            std::to_string(kMaxHeaderBytes) + " are allowed");
+    return failure(ErrorKind::kInvalid, std::string(where) + ": announces a header of " + std::to_string(bytes) +
+                                            " bytes; at most " + std::to_string(kMaxHeaderBytes) + " are allowed");
   if (bytes > file_bytes - 8)
-    return failure(ErrorKind::kInvalid, std::string(where) + ": announces a header of " +
-                                            std::to_string(bytes) + " bytes, but the file ends before");
+    return failure(ErrorKind::kInvalid, std::string(where) + ": announces a header of " + std::to_string(bytes) +
+                                            " bytes, but the file ends before");
   return bytes;
 }
 
-Outcome<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> start,
-                                                    std::uint64_t file_bytes, std::string_view where_view) {
+Outcome<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> start, std::uint64_t file_bytes,
+                                                    std::string_view where_view) {
   const std::string where(where_view);
   std::uint64_t header_bytes = 0;
   CONSORT_TRY(header_bytes, safetensors_header_bytes(start, file_bytes, where));
-  if (start.size() - 8 < header_bytes)
-    return failure(ErrorKind::kInvalid, where + ": the header is not whole");
-  const std::string_view text(reinterpret_cast<const char*>(start.data()) + 8,
-                              static_cast<std::size_t>(header_bytes));
+  if (start.size() - 8 < header_bytes) return failure(ErrorKind::kInvalid, where + ": the header is not whole");
+  const std::string_view text(reinterpret_cast<const char*>(start.data()) + 8, static_cast<std::size_t>(header_bytes));
   CONSORT_RETURN_IF_ERROR(check_json(text, where));
   json::error_code code;
   const json::value root = json::parse(json::string_view(text.data(), text.size()), code);
-  if (code || !root.is_object())
-    return failure(ErrorKind::kInvalid, where + ": the header is not a JSON object");
+  if (code || !root.is_object()) return failure(ErrorKind::kInvalid, where + ": the header is not a JSON object");
 
   SafetensorsHeader header;
   header.data_offset = 8 + header_bytes;

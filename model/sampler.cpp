@@ -17,7 +17,8 @@ namespace {
 using runtime::ErrorKind;
 using runtime::Status;
 
-// SplitMix64's finaliser (Stafford's variant 13): a bijection on 64 bits whose every output bit depends on every input bit.
+// SplitMix64's finaliser (Stafford's variant 13): a bijection on 64 bits whose every output bit depends on every input
+// bit.
 std::uint64_t mix(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;

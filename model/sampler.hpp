@@ -13,15 +13,15 @@ namespace consort::model {
 
 // Filters apply in the order of the fields: temperature, top_k, top_p, min_p; each sees what the one before has left.
 struct SamplingParams {
-  float temperature = 1.0F;        // 0 = greedy: the largest logit, whatever the other fields say
-  std::int32_t top_k = 0;          // keep the k most probable; 0 = all
-  float top_p = 1.0F;              // keep the fewest most probable tokens that reach this share of what is left; 1 = all
-  float min_p = 0.0F;              // keep tokens at least this share as probable as the most probable; 0 = all
+  float temperature = 1.0F;  // 0 = greedy: the largest logit, whatever the other fields say
+  std::int32_t top_k = 0;    // keep the k most probable; 0 = all
+  float top_p = 1.0F;        // keep the fewest most probable tokens that reach this share of what is left; 1 = all
+  float min_p = 0.0F;        // keep tokens at least this share as probable as the most probable; 0 = all
   std::uint64_t seed = 0;
-  std::int32_t top_logprobs = 0;   // how many alternatives to report
+  std::int32_t top_logprobs = 0;  // how many alternatives to report
 };
 
-inline constexpr float kMaxTemperature = 100.0F;   // logits differ by less than 100: beyond this all tokens are alike
+inline constexpr float kMaxTemperature = 100.0F;     // logits differ by less than 100: beyond this all tokens are alike
 inline constexpr std::int32_t kMaxTopLogprobs = 20;  // as in OpenAI's API; bounds the reply of a step
 
 // kInvalid with the field's name and its range where a field is out of it.
@@ -41,8 +41,9 @@ struct SampledToken {
 };
 
 // One token for the position that the token will have in its sequence. logits [vocab] F32, not empty; params checked.
-// Ties go to the lower index everywhere. Every step is canonical arithmetic in a fixed order, so equal logits give equal
-// bits on every machine. A row with NaN or +infinity, or without any finite value, is kInternal: something upstream broke.
+// Ties go to the lower index everywhere. Every step is canonical arithmetic in a fixed order, so equal logits give
+// equal bits on every machine. A row with NaN or +infinity, or without any finite value, is kInternal: something
+// upstream broke.
 runtime::Outcome<SampledToken> sample(std::span<const float> logits, const SamplingParams& params,
                                       std::uint64_t position);
 

@@ -38,8 +38,7 @@ void transpose_keys(const OwnedWeight& whole, const HeadSplit& split, AttentionW
                                  : transpose<std::uint32_t>;
   for (std::int64_t head = 0; head < split.heads; ++head)
     turn(whole.memory.bytes().data() + static_cast<std::size_t>(head * split.rows() * split.latent) * width,
-         to + static_cast<std::size_t>(head * split.key_rows * split.latent) * width, split.key_rows,
-         split.latent);
+         to + static_cast<std::size_t>(head * split.key_rows * split.latent) * width, split.key_rows, split.latent);
   // Scales are transposed whole, so that column key_row of head h finds the scale of row h * rows() +
   // key_row.
   const auto blocks_in = whole.matrix.scale_stride;
@@ -72,8 +71,7 @@ void split_values(OwnedWeight whole, const HeadSplit& split, AttentionWeights& o
   for (std::int64_t head = 0; head < split.heads; ++head) {
     const std::int64_t first_row = head * split.rows() + split.key_rows;
     std::byte* to = values.memory.bytes().data() + static_cast<std::size_t>(head) * head_bytes;
-    std::memcpy(to, whole.memory.bytes().data() + static_cast<std::size_t>(first_row) * row_bytes,
-                head_bytes);
+    std::memcpy(to, whole.memory.bytes().data() + static_cast<std::size_t>(first_row) * row_bytes, head_bytes);
     WeightMatrix m;
     m.data = to;
     m.dtype = whole.matrix.dtype;
@@ -114,14 +112,13 @@ Outcome<LayerWeights> load_layer(const Checkpoint& checkpoint, std::int64_t laye
   CONSORT_TRY(out.ffn_norm, load_vector(checkpoint, layer_name(layer, "post_attention_layernorm.weight")));
   CONSORT_RETURN_IF_ERROR(load_attention(checkpoint, layer, out.attention));
   if (c.is_dense(layer)) {
-    CONSORT_TRY(out.dense, load_ffn(checkpoint, layer_name(layer, "mlp."),
-                                    {0, static_cast<std::uint32_t>(c.intermediate_size)}));
+    CONSORT_TRY(out.dense,
+                load_ffn(checkpoint, layer_name(layer, "mlp."), {0, static_cast<std::uint32_t>(c.intermediate_size)}));
     return out;
   }
   CONSORT_TRY(out.gate, load_weight(checkpoint, layer_name(layer, "mlp.gate.weight")));
   if (c.topk_method == TopkMethod::kNoauxTc) {
-    CONSORT_TRY(out.gate_bias,
-                load_vector(checkpoint, layer_name(layer, "mlp.gate.e_score_correction_bias")));
+    CONSORT_TRY(out.gate_bias, load_vector(checkpoint, layer_name(layer, "mlp.gate.e_score_correction_bias")));
   }
   if (c.n_shared_experts > 0) {
     const auto width = static_cast<std::uint32_t>(c.moe_intermediate_size * c.n_shared_experts);
@@ -157,8 +154,8 @@ std::uint64_t Trunk::bytes_needed(const Checkpoint& checkpoint, LayerRange range
 Outcome<std::shared_ptr<const Trunk>> Trunk::load(const Checkpoint& checkpoint, LayerRange range,
                                                   const Progress& progress) {
   const ModelConfig& c = checkpoint.config();
-  CONSORT_CHECK(0 <= range.first && range.first < range.last && range.last <= c.num_hidden_layers,
-                range.first, range.last);
+  CONSORT_CHECK(0 <= range.first && range.first < range.last && range.last <= c.num_hidden_layers, range.first,
+                range.last);
   const std::uint64_t total = progress ? bytes_needed(checkpoint, range) : 0;
   const std::uint64_t before = checkpoint.data_bytes_read();
   const auto tell = [&] {

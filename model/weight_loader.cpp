@@ -27,14 +27,14 @@ Rectangle scale_blocks(Rectangle cut) {
 }
 
 // Reads a rectangle row by row, or at once where its rows lie together.
-Status read_rectangle(const Checkpoint& checkpoint, const std::string& name, const TensorEntry& entry,
-                      Rectangle cut, std::span<std::byte> out) {
+Status read_rectangle(const Checkpoint& checkpoint, const std::string& name, const TensorEntry& entry, Rectangle cut,
+                      std::span<std::byte> out) {
   const Rectangle all = whole(entry);
   const std::int64_t width = runtime::dtype_bytes(entry.dtype);
-  CONSORT_CHECK(cut.first_row >= 0 && cut.rows >= 0 && cut.first_row + cut.rows <= all.rows, name,
-                cut.first_row, cut.rows);
-  CONSORT_CHECK(cut.first_col >= 0 && cut.cols >= 0 && cut.first_col + cut.cols <= all.cols, name,
-                cut.first_col, cut.cols);
+  CONSORT_CHECK(cut.first_row >= 0 && cut.rows >= 0 && cut.first_row + cut.rows <= all.rows, name, cut.first_row,
+                cut.rows);
+  CONSORT_CHECK(cut.first_col >= 0 && cut.cols >= 0 && cut.first_col + cut.cols <= all.cols, name, cut.first_col,
+                cut.cols);
   const auto offset = [&](std::int64_t row) {
     return static_cast<std::uint64_t>((row * all.cols + cut.first_col) * width);
   };
@@ -61,8 +61,7 @@ Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string
   const TensorEntry* entry = checkpoint.find(name);
   CONSORT_CHECK(entry != nullptr, name);
   OwnedWeight weight;
-  weight.memory =
-      WeightMemory(static_cast<std::uint64_t>(cut.rows * cut.cols * runtime::dtype_bytes(entry->dtype)));
+  weight.memory = WeightMemory(static_cast<std::uint64_t>(cut.rows * cut.cols * runtime::dtype_bytes(entry->dtype)));
   CONSORT_RETURN_IF_ERROR(read_rectangle(checkpoint, name, *entry, cut, weight.memory.bytes()));
   kernels::WeightMatrix& m = weight.matrix;
   m.data = weight.memory.bytes().data();

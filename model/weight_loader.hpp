@@ -46,8 +46,7 @@ struct Rectangle {
 };
 
 // Rectangles outside the tensor are bugs: the checkpoint's shapes were checked when it was opened.
-runtime::Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string& name,
-                                          Rectangle cut);
+runtime::Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string& name, Rectangle cut);
 runtime::Outcome<OwnedWeight> load_weight(const Checkpoint& checkpoint, const std::string& name);
 // A norm or a bias, expanded to F32.
 runtime::Outcome<std::vector<float>> load_vector(const Checkpoint& checkpoint, const std::string& name);
@@ -58,8 +57,7 @@ struct FfnWeights {
   std::uint64_t bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };
 // `prefix` ends before "gate_proj".
-runtime::Outcome<FfnWeights> load_ffn(const Checkpoint& checkpoint, const std::string& prefix,
-                                      ColumnRange columns);
+runtime::Outcome<FfnWeights> load_ffn(const Checkpoint& checkpoint, const std::string& prefix, ColumnRange columns);
 
 // Bytes that load_weight reads for a rectangle, scales included.
 std::uint64_t stored_bytes(const Checkpoint& checkpoint, const std::string& name, Rectangle cut);

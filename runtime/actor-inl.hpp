@@ -8,8 +8,7 @@ namespace consort::runtime {
 
 template <Message R>
 template <class F>
-  requires std::is_invocable_v<F&, Outcome<R>>
-std::uint64_t PendingAsk<R>::then(F handler) && {
+requires std::is_invocable_v<F&, Outcome<R>> std::uint64_t PendingAsk<R>::then(F handler) && {
   loop_->set_continuation(slot_, [handler = std::move(handler)](Outcome<MessageBody> body) mutable {
     if (!body.ok()) return handler(Outcome<R>(std::move(body).error()));
     handler(open_body<R>(std::move(body).value()));

@@ -34,8 +34,7 @@ class [[nodiscard]] PendingAsk {
   // handler(Outcome<R>) runs exactly once, as a turn of the asking actor, never inline; not at all if that actor ends
   // first. Captures: by value, plus the actor itself.
   template <class F>
-    requires std::is_invocable_v<F&, Outcome<R>>
-  std::uint64_t then(F handler) &&;
+  requires std::is_invocable_v<F&, Outcome<R>> std::uint64_t then(F handler) &&;
 
  private:
   EventLoop* loop_;
@@ -51,8 +50,8 @@ struct Down {
 enum class Restart : std::uint8_t { kOneForOne, kOneForAll, kRestForOne };
 struct Supervision {
   Restart restart = Restart::kOneForOne;
-  int intensity = 3;                                // more restarts than this ...
-  Duration window = std::chrono::seconds(60);       // ... within this time escalate: the supervisor itself fails
+  int intensity = 3;                           // more restarts than this ...
+  Duration window = std::chrono::seconds(60);  // ... within this time escalate: the supervisor itself fails
   Duration first_backoff = std::chrono::milliseconds(200);
   Duration last_backoff = std::chrono::seconds(30);
 };
@@ -96,8 +95,8 @@ class Actor {
 
   // A child of this actor, restarted by supervision() when it fails. Its id keeps type and index over restarts.
   ActorRef spawn(std::uint16_t type, std::uint32_t index, std::function<std::unique_ptr<Actor>()> make);
-  void stop();                // this actor ends well after this turn
-  void fail(Error reason);    // this actor ends by failure after this turn; its supervisor decides
+  void stop();              // this actor ends well after this turn
+  void fail(Error reason);  // this actor ends by failure after this turn; its supervisor decides
 
  private:
   friend class EventLoop;

@@ -42,7 +42,7 @@ struct ActorCell {
   ActorCell* parent = nullptr;
   std::vector<ActorCell*> children;  // in order of their start
   std::function<std::unique_ptr<Actor>()> make;
-  std::unique_ptr<Actor> actor;      // null while it waits for its restart
+  std::unique_ptr<Actor> actor;  // null while it waits for its restart
   std::array<Fifo<ActorItem>, kMessageClassCount> queues;
   std::array<std::size_t, kMessageClassCount> messages{};  // of the items: what counts against the bound
   std::array<bool, kMessageClassCount> listed{};           // in the ready list of that class

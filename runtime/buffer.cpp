@@ -11,9 +11,9 @@
 namespace consort::runtime {
 namespace {
 
-constexpr std::size_t kBlockAlignment = 64;     // a cache line: rows of tensors start on one
-constexpr std::size_t kSmallestBlock = 4096;    // a page: what registration with a NIC works in anyway
-constexpr std::size_t kClassCount = 48;         // power-of-two classes from 4 KiB up; beyond any machine's memory
+constexpr std::size_t kBlockAlignment = 64;   // a cache line: rows of tensors start on one
+constexpr std::size_t kSmallestBlock = 4096;  // a page: what registration with a NIC works in anyway
+constexpr std::size_t kClassCount = 48;       // power-of-two classes from 4 KiB up; beyond any machine's memory
 
 std::byte* allocate_aligned(std::size_t bytes) {
   return static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kBlockAlignment)));
@@ -174,10 +174,9 @@ Outcome<Buffer> BufferPool::take(std::size_t bytes) {
       state_->all.push_back(chunk);
       state_->held_bytes += class_bytes(size_class);
     } else {
-      return failure(ErrorKind::kExhausted,
-                     "the buffer pool has " + std::to_string(state_->lent_bytes) + " of its " +
-                         std::to_string(state_->limit_bytes) + " bytes in use and cannot give " +
-                         std::to_string(class_bytes(size_class)) + " more");
+      return failure(ErrorKind::kExhausted, "the buffer pool has " + std::to_string(state_->lent_bytes) + " of its " +
+                                                std::to_string(state_->limit_bytes) + " bytes in use and cannot give " +
+                                                std::to_string(class_bytes(size_class)) + " more");
     }
     state_->lent_bytes += class_bytes(size_class);
   }

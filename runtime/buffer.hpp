@@ -43,8 +43,8 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
-// Blocks are 64-byte aligned and rounded up to a power of two from 4 KiB. take() fails with kExhausted beyond the limit.
-// Thread safe. Outlives its buffers.
+// Blocks are 64-byte aligned and rounded up to a power of two from 4 KiB. take() fails with kExhausted beyond the
+// limit. Thread safe. Outlives its buffers.
 class BufferPool {
  public:
   explicit BufferPool(std::size_t limit_bytes);
@@ -53,7 +53,7 @@ class BufferPool {
   BufferPool& operator=(const BufferPool&) = delete;
 
   Outcome<Buffer> take(std::size_t bytes);
-  std::size_t outstanding_bytes() const;   // 0 at quiescence: the simulator checks it
+  std::size_t outstanding_bytes() const;  // 0 at quiescence: the simulator checks it
 
   // Called for every new block and before a block is freed; set by the transport before the first take().
   struct Registrar {

@@ -21,8 +21,7 @@ class Callback<R(Args...)> {
   Callback() = default;
   Callback(std::nullptr_t) {}
   template <class F>
-    requires(!std::is_same_v<std::decay_t<F>, Callback> && std::is_invocable_r_v<R, F&, Args...>)
-  Callback(F&& function) {
+  requires(!std::is_same_v<std::decay_t<F>, Callback> && std::is_invocable_r_v<R, F&, Args...>) Callback(F&& function) {
     using Function = std::decay_t<F>;
     if constexpr (kFits<Function>) {
       new (storage_) Function(std::forward<F>(function));
@@ -61,8 +60,8 @@ class Callback<R(Args...)> {
     void (*destroy)(std::byte*) noexcept;
   };
   template <class F>
-  static constexpr bool kFits = sizeof(F) <= kInlineBytes && alignof(F) <= alignof(std::max_align_t) &&
-                                std::is_nothrow_move_constructible_v<F>;
+  static constexpr bool kFits = sizeof(F) <= kInlineBytes &&
+                                alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
   template <class F>
   static constexpr Table kInline{
       [](std::byte* s, Args&&... args) -> R { return (*reinterpret_cast<F*>(s))(std::forward<Args>(args)...); },

@@ -19,9 +19,8 @@ std::string check_values(const Values&... values) {
 
 }  // namespace consort::runtime
 
-#define CONSORT_CHECK(condition, ...)                                                      \
-  do {                                                                                     \
-    if (!(condition)) [[unlikely]]                                                         \
-      ::consort::runtime::check_failed(__FILE__, __LINE__, #condition,                     \
-                                       ::consort::runtime::check_values(__VA_ARGS__));     \
+#define CONSORT_CHECK(condition, ...)                                                                                  \
+  do {                                                                                                                 \
+    if (!(condition)) [[unlikely]]                                                                                     \
+      ::consort::runtime::check_failed(__FILE__, __LINE__, #condition, ::consort::runtime::check_values(__VA_ARGS__)); \
   } while (false)

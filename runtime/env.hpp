@@ -89,9 +89,9 @@ class Link {
 class EventSource {
  public:
   virtual ~EventSource() = default;
-  virtual bool poll() = 0;   // true: did something
+  virtual bool poll() = 0;               // true: did something
   virtual int fd() const { return -1; }  // for epoll; -1: only by time
-  virtual bool arm() { return true; }  // before sleeping; false: there is work already, turn again
+  virtual bool arm() { return true; }    // before sleeping; false: there is work already, turn again
 };
 
 struct DeviceWork {
@@ -142,7 +142,7 @@ class Spawner {
  public:
   virtual ~Spawner() = default;
   virtual Outcome<ProcessId> start(const ProcessSpec& spec) = 0;
-  virtual void kill(ProcessId process) = 0;  // at once, stopped or not
+  virtual void kill(ProcessId process) = 0;                             // at once, stopped or not
   virtual void on_exit(std::function<void(ProcessExit)> callback) = 0;  // runs on the loop that owns the spawner
 };
 

@@ -25,7 +25,7 @@ struct Down;
 struct LoopLimits {
   std::size_t system_queue = 65536;  // per actor and class: beyond it an asker gets kExhausted
   std::size_t other_queue = 4096;
-  std::size_t asks = 1u << 16;       // outstanding at once
+  std::size_t asks = 1u << 16;  // outstanding at once
 };
 
 // What leaves for another node. Answered by DeadLetters where there is no cluster, by cluster/post_office in one.
@@ -71,7 +71,7 @@ struct DeadLetter {
 // What a loop has done so far.
 struct LoopCounts {
   std::uint64_t turns = 0;
-  std::uint64_t stalls = 0;       // turns longer than 1 ms, or 5 ms in class system: something blocked the loop
+  std::uint64_t stalls = 0;  // turns longer than 1 ms, or 5 ms in class system: something blocked the loop
   Duration longest_turn{0};
   std::uint64_t sleeps = 0;
 };
@@ -90,7 +90,7 @@ class EventLoop final : public Timers {
   void set_remote(RemoteDelivery* remote) { remote_ = remote; }
   NodeId node() const { return node_; }
   Incarnation incarnation() const { return incarnation_; }
-  Instant now() const;  // read once per turn
+  Instant now() const;                            // read once per turn
   void set_incarnation(Incarnation incarnation);  // refs of local actors change with it
   void add_source(EventSource& source);
   void remove_source(EventSource& source);
@@ -111,7 +111,7 @@ class EventLoop final : public Timers {
   // Simulated: exactly one handler turn, chosen by `rng` among the actors that are ready; false: none is.
   bool run_one(Rng& rng);
   bool has_ready() const;
-  bool fire_one_timer();                         // the earliest timer, if due
+  bool fire_one_timer();  // the earliest timer, if due
   std::optional<Instant> next_timer() const;
   void drain_inbox();
 
@@ -128,9 +128,10 @@ class EventLoop final : public Timers {
   void send_reply(const ReplyRoute& route, Outcome<AnyMessage> outcome);
   // A frame from another node, already checked by the post office (incarnation, token, credit).
   void receive_remote(const FrameHeader& header, WireMessage message);
-  // Completes what is outstanding at a peer with kPeerDown (or why.kind) and fires monitors.
-  void peer_down(NodeId peer, Error why);
-  // The wire broke, and the peer may live: completes what is outstanding there, as peer_down() does, but no monitor fires.
+  // Completes what is outstanding at a peer, in lives up to `last`, with kPeerDown (or why.kind), and fires monitors.
+  void peer_down(NodeId peer, Error why, Incarnation last = Incarnation{UINT32_MAX});
+  // The wire broke, and the peer may live: completes what is outstanding there, as peer_down() does, but no monitor
+  // fires.
   void asks_lost(NodeId peer, Error why);
   // The wire is up again: what was said of watched actors may have been lost with it, and is said again.
   void watch_again(NodeId peer);

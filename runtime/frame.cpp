@@ -105,7 +105,8 @@ Outcome<Head> decode_head(std::span<const std::byte> bytes) {
     return malformed(std::to_string(bytes.size()) + " bytes are too few for a header of 64");
   }
   const std::byte* at = bytes.data();
-  if (get<std::uint16_t>(at, kMagicAt) != kFrameMagic) return malformed("it does not begin with Consort's magic number");
+  if (get<std::uint16_t>(at, kMagicAt) != kFrameMagic)
+    return malformed("it does not begin with Consort's magic number");
   const auto version = get<std::uint8_t>(at, kVersionAt);
   if (version != kFrameVersion) {
     return malformed("its version is " + std::to_string(version) + ", this program speaks " +
@@ -116,7 +117,8 @@ Outcome<Head> decode_head(std::span<const std::byte> bytes) {
     return malformed("it announces " + std::to_string(metadata_bytes) + " bytes of metadata and brings " +
                      std::to_string(bytes.size() - kFrameHeaderBytes));
   }
-  if (get<std::uint32_t>(at, kCrcAt) != head_crc(bytes)) return malformed("the CRC of its header and metadata is wrong");
+  if (get<std::uint32_t>(at, kCrcAt) != head_crc(bytes))
+    return malformed("the CRC of its header and metadata is wrong");
 
   const unsigned flags = get<std::uint8_t>(at, kFlagsAt);
   if ((flags & kUnusedBits) != 0 || get<std::uint16_t>(at, kReservedAt) != 0) {
@@ -128,7 +130,8 @@ Outcome<Head> decode_head(std::span<const std::byte> bytes) {
   if (head.payload_bytes > kMaxPayloadBytes || (head.header.payload_checked && head.payload_bytes < kCrcBytes)) {
     return malformed("it announces a payload of " + std::to_string(head.payload_bytes) + " bytes");
   }
-  head.header.message_class = static_cast<MessageClass>(flags & kClassMask);  // four values, four enumerators: all valid
+  head.header.message_class =
+      static_cast<MessageClass>(flags & kClassMask);  // four values, four enumerators: all valid
   head.header.type = static_cast<FrameType>((flags >> kTypeShift) & kClassMask);
   head.header.kind = get<std::uint16_t>(at, kKindAt);
   head.header.source_node = NodeId(get<std::uint32_t>(at, kSourceNodeAt));

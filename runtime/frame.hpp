@@ -1,5 +1,5 @@
-// Frame: what crosses a link. A 64-byte header, Cap'n Proto metadata, and a payload of raw tensors. Grammar: docs/wire.md.
-// SPDX-License-Identifier: Apache-2.0
+// Frame: what crosses a link. A 64-byte header, Cap'n Proto metadata, and a payload of raw tensors. Grammar:
+// docs/wire.md. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
@@ -17,7 +17,8 @@ namespace consort::runtime {
 inline constexpr std::uint16_t kFrameMagic = 0xC057;
 inline constexpr std::uint8_t kFrameVersion = 1;
 inline constexpr std::size_t kFrameHeaderBytes = 64;
-inline constexpr std::size_t kMaxHeadBytes = 8100;  // header and metadata: the active-message header limit of UCX 1.13.1
+inline constexpr std::size_t kMaxHeadBytes =
+    8100;  // header and metadata: the active-message header limit of UCX 1.13.1
 inline constexpr std::size_t kMaxMetadataBytes = kMaxHeadBytes - kFrameHeaderBytes;
 inline constexpr std::size_t kMaxPayloadBytes = std::size_t{256} << 20;  // one prefill chunk of the widest model fits
 
@@ -40,9 +41,9 @@ struct FrameHeader {
   Incarnation target_incarnation;
   ActorId target_actor;
   Epoch epoch;
-  std::uint64_t correlation = 0;    // the asker's slot; echoed by the reply
-  std::uint32_t remaining_us = 0;   // until the ask's deadline; 0 = no deadline (tell, reply)
-  std::uint16_t credit_slots = 0;   // slots given back to the receiver of this frame
+  std::uint64_t correlation = 0;   // the asker's slot; echoed by the reply
+  std::uint32_t remaining_us = 0;  // until the ask's deadline; 0 = no deadline (tell, reply)
+  std::uint16_t credit_slots = 0;  // slots given back to the receiver of this frame
 };
 
 struct Frame {

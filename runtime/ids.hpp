@@ -23,11 +23,11 @@ auto operator<<(Stream& out, Id<Tag, Rep> id) -> decltype(out << +id.value) {
   return out << +id.value;
 }
 
-using NodeId = Id<struct NodeTag, std::uint32_t>;                // a process that sends and receives; 0 = none
-using Incarnation = Id<struct IncarnationTag, std::uint32_t>;    // one life of a node; given at join, never reused
-using Epoch = Id<struct EpochTag, std::uint32_t>;                // version of the placement table
-using LayerIndex = Id<struct LayerTag, std::uint32_t>;           // 0 .. num_hidden_layers - 1
-using ExpertIndex = Id<struct ExpertTag, std::uint32_t>;         // 0 .. n_routed_experts - 1
+using NodeId = Id<struct NodeTag, std::uint32_t>;              // a process that sends and receives; 0 = none
+using Incarnation = Id<struct IncarnationTag, std::uint32_t>;  // one life of a node; given at join, never reused
+using Epoch = Id<struct EpochTag, std::uint32_t>;              // version of the placement table
+using LayerIndex = Id<struct LayerTag, std::uint32_t>;         // 0 .. num_hidden_layers - 1
+using ExpertIndex = Id<struct ExpertTag, std::uint32_t>;       // 0 .. n_routed_experts - 1
 
 // An actor within its node. type and index name it, generation counts its restarts.
 struct ActorId {

@@ -51,12 +51,12 @@ class Inbox {
   // producer gone wild: 1 Mi posts are 100 MB.
   static constexpr std::size_t kMaxQueued = std::size_t{1} << 20;
 
-  alignas(64) std::atomic<Node*> head_;   // producers' end
+  alignas(64) std::atomic<Node*> head_;  // producers' end
   std::atomic<std::size_t> queued_{0};
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> closed_{false};
   std::atomic<int> wake_fd_{-1};
-  alignas(64) Node* tail_;                // consumer's end: a node whose turn is taken already
+  alignas(64) Node* tail_;  // consumer's end: a node whose turn is taken already
 };
 
 struct Poster::Inbox final : runtime::Inbox {};

@@ -23,8 +23,7 @@ Duration backoff(const Supervision& supervision, int failures) {
 
 }  // namespace
 
-ActorRef EventLoop::spawn_root(std::uint16_t type, std::uint32_t index,
-                               std::function<std::unique_ptr<Actor>()> make) {
+ActorRef EventLoop::spawn_root(std::uint16_t type, std::uint32_t index, std::function<std::unique_ptr<Actor>()> make) {
   return state_->spawn(nullptr, type, index, std::move(make));
 }
 

@@ -147,8 +147,15 @@ void EventLoop::State::answer(const ReplyRoute& route, Outcome<AnyMessage> outco
     CONSORT_CHECK(ask->reply_kind == outcome->kind(), ask->reply_kind, outcome->kind());
     return complete(route.correlation, MessageBody(std::move(outcome).value()));
   }
-  Outgoing outgoing{route.asker, {loop.node_, loop.incarnation_, route.answerer},
-                    FrameType::kReply, route.message_class, 0, {}, route.correlation, Instant::max(), {}};
+  Outgoing outgoing{route.asker,
+                    {loop.node_, loop.incarnation_, route.answerer},
+                    FrameType::kReply,
+                    route.message_class,
+                    0,
+                    {},
+                    route.correlation,
+                    Instant::max(),
+                    {}};
   Outcome<WireMessage> encoded = outcome.ok() ? outcome->encode() : Outcome<WireMessage>(outcome.error());
   if (encoded.ok()) {
     outgoing.kind = outcome->kind();
@@ -177,10 +184,10 @@ void EventLoop::receive_remote(const FrameHeader& header, WireMessage message) {
     case FrameType::kReply: {
       AskTable::Ask* ask = state.asks.find(header.correlation);
       if (ask != nullptr && ask->reply_kind != header.kind) {
-        return state.complete_from(header.source_node, header,
-                                   failure(ErrorKind::kMalformed, "the answer is of kind " +
-                                                                      std::to_string(header.kind) + ", not " +
-                                                                      std::to_string(ask->reply_kind)));
+        return state.complete_from(
+            header.source_node, header,
+            failure(ErrorKind::kMalformed, "the answer is of kind " + std::to_string(header.kind) + ", not " +
+                                               std::to_string(ask->reply_kind)));
       }
       return state.complete_from(header.source_node, header, MessageBody(std::move(message)));
     }
@@ -210,7 +217,8 @@ void EventLoop::State::complete_from(NodeId node, const FrameHeader& header, Out
   const AskTable::Ask* ask = asks.find(header.correlation);
   if (ask == nullptr) return;
   if (!ask->remote || ask->target.node != node || ask->asker != header.target_actor) {
-    loop.note_dead_letter({ErrorKind::kMalformed, header.kind,
+    loop.note_dead_letter({ErrorKind::kMalformed,
+                           header.kind,
                            {node, header.source_incarnation, header.source_actor},
                            {loop.node_, loop.incarnation_, header.target_actor}});
     return;

@@ -31,8 +31,15 @@ WireMessage encode_watch(Watch what, std::uint64_t token, const Error* reason = 
 
 Status EventLoop::State::send_watch(ActorRef source, ActorRef target, WireMessage message) {
   if (loop.remote_ == nullptr) return failure(ErrorKind::kPeerDown, "the node cannot be reached: there is no cluster");
-  return loop.remote_->deliver({target, source, FrameType::kTell, MessageClass::kSystem, kRuntimeKind, {}, 0,
-                                Instant::max(), std::move(message)});
+  return loop.remote_->deliver({target,
+                                source,
+                                FrameType::kTell,
+                                MessageClass::kSystem,
+                                kRuntimeKind,
+                                {},
+                                0,
+                                Instant::max(),
+                                std::move(message)});
 }
 
 void EventLoop::monitor(ActorId watcher, ActorRef target, Callback<void(Down)> callback) {
@@ -53,8 +60,8 @@ void EventLoop::monitor(ActorId watcher, ActorRef target, Callback<void(Down)> c
 
 void EventLoop::State::monitor_away(LocalMonitor monitor) {
   const auto token = next_monitor_token++;
-  const Status sent = send_watch({loop.node_, loop.incarnation_, monitor.watcher}, monitor.target,
-                                 encode_watch(Watch::kWatch, token));
+  const Status sent =
+      send_watch({loop.node_, loop.incarnation_, monitor.watcher}, monitor.target, encode_watch(Watch::kWatch, token));
   if (!sent.ok()) return tell_down(std::move(monitor), sent.error());
   away_monitors[monitor.target.node].push_back({token, std::move(monitor)});
 }
@@ -115,12 +122,14 @@ void EventLoop::State::receive_watch(const FrameHeader& header, std::span<const 
   } else if (what == static_cast<int>(Watch::kUnwatch)) {
     ActorCell* cell = actors.find(header.target_actor);
     if (cell == nullptr) return;
-    std::erase_if(cell->remote_watchers, [&](const RemoteWatcher& r) { return r.watcher == source && r.token == token; });
+    std::erase_if(cell->remote_watchers,
+                  [&](const RemoteWatcher& r) { return r.watcher == source && r.token == token; });
   } else if (what == static_cast<int>(Watch::kDown)) {
     const auto found = away_monitors.find(header.source_node);
     if (found == away_monitors.end()) return;
     auto& monitors = found->second;
-    const auto which = std::find_if(monitors.begin(), monitors.end(), [&](const AwayMonitor& a) { return a.token == token; });
+    const auto which =
+        std::find_if(monitors.begin(), monitors.end(), [&](const AwayMonitor& a) { return a.token == token; });
     if (which == monitors.end()) return;  // the watcher ended, or its node was declared down before
     LocalMonitor monitor = std::move(which->monitor);
     monitors.erase(which);
@@ -141,18 +150,29 @@ void EventLoop::watch_again(NodeId peer) {
   }
 }
 
-void EventLoop::peer_down(NodeId peer, Error why) {
+// A later life may be known here already, by those who ask it and watch it.
+void EventLoop::peer_down(NodeId peer, Error why, Incarnation last) {
   State& state = *state_;
   state.read_clock();
-  for (const auto slot : state.asks.at_node(peer)) state.complete(slot, why);
+  for (const auto slot : state.asks.at_node(peer)) {
+    if (state.asks.find(slot)->target.incarnation <= last) state.complete(slot, why);
+  }
   state.actors.for_each([&](ActorCell& cell) {
-    std::erase_if(cell.remote_watchers, [&](const RemoteWatcher& remote) { return remote.watcher.node == peer; });
+    std::erase_if(cell.remote_watchers, [&](const RemoteWatcher& remote) {
+      return remote.watcher.node == peer && remote.watcher.incarnation <= last;
+    });
   });
   const auto found = state.away_monitors.find(peer);
   if (found == state.away_monitors.end()) return;
   auto monitors = std::move(found->second);
   state.away_monitors.erase(found);
-  for (auto& away : monitors) state.tell_down(std::move(away.monitor), why);
+  for (auto& away : monitors) {
+    if (away.monitor.target.incarnation <= last) {
+      state.tell_down(std::move(away.monitor), why);
+    } else {
+      state.away_monitors[peer].push_back(std::move(away));
+    }
+  }
 }
 
 }  // namespace consort::runtime

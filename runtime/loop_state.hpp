@@ -25,7 +25,7 @@ struct EventLoop::State {
 
   EventLoop& loop;
   const LoopLimits limits;
-  Instant now{};             // read once per turn
+  Instant now{};  // read once per turn
   ActorTable actors;
   ReadyList ready;
   AskTable asks;
@@ -39,7 +39,7 @@ struct EventLoop::State {
 
   // --- turns (loop_turns.cpp) ---
   bool in_turn = false;
-  ActorCell* current = nullptr;         // whose turn it is; null: nobody's in particular
+  ActorCell* current = nullptr;  // whose turn it is; null: nobody's in particular
   void read_clock();
   // Runs `body` as a turn of `cell` (null: of nobody), then what it put off: ends of actors.
   template <class Body>
@@ -67,7 +67,7 @@ struct EventLoop::State {
     ActorId actor;
     std::optional<Error> failure;
   };
-  std::vector<Ending> endings;          // after the running turn
+  std::vector<Ending> endings;  // after the running turn
   ActorRef ref_of(const ActorCell& cell) const { return {loop.node_, loop.incarnation_, cell.id}; }
   ActorRef spawn(ActorCell* parent, std::uint16_t type, std::uint32_t index,
                  std::function<std::unique_ptr<Actor>()> make);

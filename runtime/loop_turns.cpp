@@ -23,8 +23,7 @@ constexpr Duration kSystemStall = std::chrono::milliseconds(5);
 
 }  // namespace
 
-EventLoop::EventLoop(NodeId node, LoopLimits limits)
-    : state_(std::make_unique<State>(*this, limits)), node_(node) {}
+EventLoop::EventLoop(NodeId node, LoopLimits limits) : state_(std::make_unique<State>(*this, limits)), node_(node) {}
 
 // As a crash: no on_stop, no word to other nodes, and the env is not touched; it may be gone already.
 EventLoop::~EventLoop() {
@@ -95,8 +94,8 @@ void EventLoop::State::note_turn(ActorId actor, MessageClass message_class, Mess
   if (took < kTracedTurn) return;
   const bool stalled = took > (message_class == MessageClass::kSystem ? kSystemStall : kDataStall);
   if (stalled) ++counts.stalls;
-  loop.env_->trace.record({stalled ? "stall" : "turn", "loop", begin, took,
-                           static_cast<std::int64_t>(actor.packed()), kind});
+  loop.env_->trace.record(
+      {stalled ? "stall" : "turn", "loop", begin, took, static_cast<std::int64_t>(actor.packed()), kind});
 }
 
 void EventLoop::State::enqueue(ActorCell& cell, MessageClass message_class, ActorItem item) {
@@ -243,9 +242,8 @@ TimerId EventLoop::actor_timer(ActorId actor, Duration delay, Callback<void()> c
 void EventLoop::actor_compute(ActorId actor, DeviceWork work, MessageClass urgency, Callback<void()> then) {
   CONSORT_CHECK(env_->device != nullptr, "this process has no device");
   auto shared = std::make_shared<Callback<void()>>(std::move(then));
-  env_->device->submit(std::move(work), urgency, [poster = poster(), actor, shared] {
-    poster.post(actor, [shared] { (*shared)(); });
-  });
+  env_->device->submit(std::move(work), urgency,
+                       [poster = poster(), actor, shared] { poster.post(actor, [shared] { (*shared)(); }); });
 }
 
 Poster EventLoop::poster() const {

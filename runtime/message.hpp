@@ -31,14 +31,16 @@ struct WireMessage {
 template <class M>
 struct Codec;
 
-// struct Ping { static constexpr MessageKind kKind = 0x0101; static constexpr MessageClass kClass = MessageClass::kSystem;
+// struct Ping { static constexpr MessageKind kKind = 0x0101; static constexpr MessageClass kClass =
+// MessageClass::kSystem;
 //               using Reply = Pong; ... };       Reply only where it is a request.
 // kKind is asked for first: whether AnyMessage is movable depends on whether it is a Message.
 template <class M>
 concept Message = requires {
   { M::kKind } -> std::convertible_to<MessageKind>;
   { M::kClass } -> std::convertible_to<MessageClass>;
-} && std::movable<M>;
+}
+&&std::movable<M>;
 template <class M>
 concept Request = Message<M> && Message<typename M::Reply>;
 

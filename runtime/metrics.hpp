@@ -85,8 +85,8 @@ class Metrics {
   Gauge& gauge(std::string name);
   Histogram& histogram(std::string name);
 
-  void start();    // publishes now and then every second, on the loop
-  void publish();  // now
+  void start();                                             // publishes now and then every second, on the loop
+  void publish();                                           // now
   std::shared_ptr<const MetricsSnapshot> snapshot() const;  // the last one published; never null
 
  private:

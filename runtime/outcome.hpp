@@ -89,11 +89,11 @@ inline Error failure(ErrorKind kind, std::string text) { return Error{kind, std:
 // Returns the error of `expression` from the enclosing function, or binds its value to `target`.
 #define CONSORT_TRY(target, expression) CONSORT_TRY_(target, expression, __COUNTER__)
 #define CONSORT_TRY_(target, expression, counter) CONSORT_TRY__(target, expression, counter)
-#define CONSORT_TRY__(target, expression, counter)                       \
-  auto outcome_##counter = (expression);                                 \
+#define CONSORT_TRY__(target, expression, counter)                          \
+  auto outcome_##counter = (expression);                                    \
   if (!outcome_##counter.ok()) return std::move(outcome_##counter).error(); \
   target = std::move(outcome_##counter).value()
-#define CONSORT_RETURN_IF_ERROR(expression)                                          \
-  do {                                                                               \
+#define CONSORT_RETURN_IF_ERROR(expression)                                            \
+  do {                                                                                 \
     if (auto status_ = (expression); !status_.ok()) return std::move(status_).error(); \
   } while (false)

@@ -12,9 +12,7 @@ namespace consort::runtime {
 namespace {
 
 struct Topology {
-  Topology() {
-    loaded = hwloc_topology_init(&handle) == 0 && hwloc_topology_load(handle) == 0;
-  }
+  Topology() { loaded = hwloc_topology_init(&handle) == 0 && hwloc_topology_load(handle) == 0; }
   ~Topology() { hwloc_topology_destroy(handle); }
   hwloc_topology_t handle = nullptr;
   bool loaded = false;
@@ -32,8 +30,9 @@ Machine look() {
   if (!top.loaded) return machine;
   hwloc_obj_t root = hwloc_get_root_obj(top.handle);
   // Memory that was added while the machine ran belongs to no NUMA node that hwloc sees; the kernel counts it.
-  machine.memory_bytes = std::max<std::uint64_t>(root->total_memory, static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-                                                                         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
+  machine.memory_bytes =
+      std::max<std::uint64_t>(root->total_memory, static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                                                      static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
   hwloc_obj_t package = hwloc_get_obj_by_type(top.handle, HWLOC_OBJ_PACKAGE, 0);
   for (hwloc_obj_t from : {package, root}) {
     if (from == nullptr || !machine.processor.empty()) continue;

@@ -17,12 +17,12 @@ struct Machine {
     std::uint64_t bytes = 0;
     int count = 0;
   };
-  std::string processor;        // the model's name, or empty
+  std::string processor;  // the model's name, or empty
   int physical_cores = 0;
-  std::vector<int> cores;       // the numbers of the logical cores that this process may use, as the kernel counts
+  std::vector<int> cores;  // the numbers of the logical cores that this process may use, as the kernel counts
   int numa_nodes = 0;
   std::uint64_t memory_bytes = 0;
-  std::vector<Cache> caches;    // data and unified, from level 1 up
+  std::vector<Cache> caches;  // data and unified, from level 1 up
 };
 // Looked up at the first call.
 const Machine& this_machine();

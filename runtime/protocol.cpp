@@ -12,8 +12,8 @@ void ReplyRoute::reject(Error error) const { loop->send_reply(*this, std::move(e
 
 void refuse(Incoming& incoming, Error error) {
   EventLoop& loop = *incoming.route.loop;
-  loop.note_dead_letter({error.kind, incoming.kind, incoming.context.source,
-                         {loop.node(), loop.incarnation(), incoming.route.answerer}});
+  loop.note_dead_letter(
+      {error.kind, incoming.kind, incoming.context.source, {loop.node(), loop.incarnation(), incoming.route.answerer}});
   if (incoming.is_ask) incoming.route.reject(std::move(error));
 }
 

@@ -94,7 +94,8 @@ struct Tell {
     if constexpr (requires { self.on(std::move(message).value(), incoming.context); }) {
       self.on(std::move(message).value(), incoming.context);
     } else {
-      static_assert(requires { self.on(std::move(message).value()); }, "the actor has no handler on(M) for a Tell<M>");
+      static_assert(
+          requires { self.on(std::move(message).value()); }, "the actor has no handler on(M) for a Tell<M>");
       self.on(std::move(message).value());
     }
   }
@@ -112,8 +113,9 @@ struct Ask {
     if constexpr (requires { self.on(std::move(message).value(), std::move(reply), incoming.context); }) {
       self.on(std::move(message).value(), std::move(reply), incoming.context);
     } else {
-      static_assert(requires { self.on(std::move(message).value(), std::move(reply)); },
-                    "the actor has no handler on(M, ReplyTo<M::Reply>) for an Ask<M>");
+      static_assert(
+          requires { self.on(std::move(message).value(), std::move(reply)); },
+          "the actor has no handler on(M, ReplyTo<M::Reply>) for an Ask<M>");
       self.on(std::move(message).value(), std::move(reply));
     }
   }

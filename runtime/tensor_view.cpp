@@ -4,13 +4,20 @@ namespace consort::runtime {
 
 std::int64_t dtype_bytes(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kF32: return 4;
-    case Dtype::kF16: return 2;
-    case Dtype::kBf16: return 2;
-    case Dtype::kF8E4m3: return 1;
-    case Dtype::kI64: return 8;
-    case Dtype::kI32: return 4;
-    case Dtype::kU8: return 1;
+    case Dtype::kF32:
+      return 4;
+    case Dtype::kF16:
+      return 2;
+    case Dtype::kBf16:
+      return 2;
+    case Dtype::kF8E4m3:
+      return 1;
+    case Dtype::kI64:
+      return 8;
+    case Dtype::kI32:
+      return 4;
+    case Dtype::kU8:
+      return 1;
   }
   CONSORT_CHECK(false, static_cast<int>(dtype));
   return 0;
@@ -18,13 +25,20 @@ std::int64_t dtype_bytes(Dtype dtype) {
 
 std::string_view name(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kF32: return "F32";
-    case Dtype::kF16: return "F16";
-    case Dtype::kBf16: return "BF16";
-    case Dtype::kF8E4m3: return "F8_E4M3";
-    case Dtype::kI64: return "I64";
-    case Dtype::kI32: return "I32";
-    case Dtype::kU8: return "U8";
+    case Dtype::kF32:
+      return "F32";
+    case Dtype::kF16:
+      return "F16";
+    case Dtype::kBf16:
+      return "BF16";
+    case Dtype::kF8E4m3:
+      return "F8_E4M3";
+    case Dtype::kI64:
+      return "I64";
+    case Dtype::kI32:
+      return "I32";
+    case Dtype::kU8:
+      return "U8";
   }
   return "unknown";
 }

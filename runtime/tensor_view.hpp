@@ -18,7 +18,7 @@ namespace consort::runtime {
 enum class Dtype : std::uint8_t { kF32 = 1, kF16, kBf16, kF8E4m3, kI64, kI32, kU8 };
 
 std::int64_t dtype_bytes(Dtype dtype);
-std::string_view name(Dtype dtype);                    // the safetensors names: "F32", "BF16", "F8_E4M3", ...
+std::string_view name(Dtype dtype);  // the safetensors names: "F32", "BF16", "F8_E4M3", ...
 Outcome<Dtype> dtype_from_name(std::string_view name);
 
 inline constexpr int kMaxRank = 4;
@@ -37,8 +37,7 @@ class BasicTensorView {
   }
   // A view on const memory from a view on mutable memory.
   template <class Other>
-    requires(std::is_const_v<Byte> && !std::is_const_v<Other>)
-  BasicTensorView(const BasicTensorView<Other>& other)
+  requires(std::is_const_v<Byte> && !std::is_const_v<Other>) BasicTensorView(const BasicTensorView<Other>& other)
       : data_(other.bytes()), dtype_(other.dtype()), rank_(other.rank()), row_stride_(other.row_stride()) {
     for (int i = 0; i < rank_; ++i) shape_[static_cast<std::size_t>(i)] = other.dim(i);
   }

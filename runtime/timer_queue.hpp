@@ -47,7 +47,7 @@ class TimerQueue {
   void sift_down(std::size_t at);
   Callback<void()> take(std::uint32_t timer);
 
-  std::vector<Timer> timers_;          // by index; an id is generation and index
+  std::vector<Timer> timers_;  // by index; an id is generation and index
   std::vector<std::uint32_t> free_;
   std::vector<std::uint32_t> heap_;
   std::uint64_t sequence_ = 0;

@@ -17,8 +17,8 @@ struct TraceEvent {
   std::string_view name;   // a literal
   std::string_view track;  // a literal: "loop", "device", "wire", ...
   Instant begin;
-  Duration length{0};      // 0: an instant
-  std::int64_t a = 0;      // two numbers of the event's own (layer, correlation, bytes)
+  Duration length{0};  // 0: an instant
+  std::int64_t a = 0;  // two numbers of the event's own (layer, correlation, bytes)
   std::int64_t b = 0;
 };
 

@@ -6,7 +6,9 @@
 namespace consort::transport {
 
 runtime::Outcome<ControlMessage> read_control(std::span<const Bytes> parts) {
-  const auto refuse = [](std::string text) { return runtime::failure(runtime::ErrorKind::kMalformed, std::move(text)); };
+  const auto refuse = [](std::string text) {
+    return runtime::failure(runtime::ErrorKind::kMalformed, std::move(text));
+  };
   if (parts.size() < 2 || parts.size() > kMaxControlParts) {
     return refuse("a control message of " + std::to_string(parts.size()) + " parts");
   }

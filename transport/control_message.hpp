@@ -1,5 +1,5 @@
-// ControlMessage: what one ZeroMQ message of the control plane says: a hello, a verdict or a frame. Grammar: docs/wire.md.
-// SPDX-License-Identifier: Apache-2.0
+// ControlMessage: what one ZeroMQ message of the control plane says: a hello, a verdict or a frame. Grammar:
+// docs/wire.md. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>

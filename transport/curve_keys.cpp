@@ -114,7 +114,9 @@ std::optional<runtime::Error> for_each_line(std::string_view text, Body body) {
 }
 
 bool is_name(std::string_view text) {
-  const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-'; };
+  const auto fits = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
   return !text.empty() && text.size() <= kMaxNameBytes && std::all_of(text.begin(), text.end(), fits);
 }
 
@@ -152,7 +154,8 @@ Outcome<CurveKeys> parse_keys(std::string_view text) {
     return std::nullopt;
   });
   if (error) return *error;
-  if (keys.public_key.empty() || keys.secret_key.empty()) return failure(ErrorKind::kInvalid, "a key file holds a public and a secret key");
+  if (keys.public_key.empty() || keys.secret_key.empty())
+    return failure(ErrorKind::kInvalid, "a key file holds a public and a secret key");
   std::array<char, kKeyTextBytes + 1> derived{};
   if (zmq_curve_public(derived.data(), keys.secret_key.c_str()) != 0 || keys.public_key != derived.data()) {
     return failure(ErrorKind::kInvalid, "the public key does not belong to the secret key");
@@ -161,7 +164,8 @@ Outcome<CurveKeys> parse_keys(std::string_view text) {
 }
 
 Status write_key_file(const std::string& path, const CurveKeys& keys) {
-  return write_new(path, "# Consort: CURVE keys. Keep the secret.\npublic " + keys.public_key + "\nsecret " + keys.secret_key + '\n');
+  return write_new(path, "# Consort: CURVE keys. Keep the secret.\npublic " + keys.public_key + "\nsecret " +
+                             keys.secret_key + '\n');
 }
 
 Outcome<CurveKeys> read_key_file(const std::string& path) {
@@ -178,7 +182,8 @@ Outcome<std::vector<AllowedKey>> parse_allow_list(std::string_view text) {
     if (words[0] == "node" && words.size() == 4) {
       const auto id = words[2];
       const auto [end, wrong] = std::from_chars(id.data(), id.data() + id.size(), key.node.value);
-      if (wrong != std::errc() || end != id.data() + id.size() || key.node.value == 0 || key.node.value >= kFirstClientNode) {
+      if (wrong != std::errc() || end != id.data() + id.size() || key.node.value == 0 ||
+          key.node.value >= kFirstClientNode) {
         return "a node's id is a number from 1 to " + std::to_string(kFirstClientNode - 1);
       }
     } else if (words[0] == "operator" && words.size() == 3) {
@@ -207,7 +212,8 @@ Outcome<std::vector<AllowedKey>> parse_allow_list(std::string_view text) {
 std::string format_allow_list(const std::vector<AllowedKey>& keys) {
   std::string text = "# Consort: which CURVE key is whom.\n";
   for (const auto& key : keys) {
-    text += key.role == KeyRole::kNode ? "node " + key.name + ' ' + std::to_string(key.node.value) : "operator " + key.name;
+    text +=
+        key.role == KeyRole::kNode ? "node " + key.name + ' ' + std::to_string(key.node.value) : "operator " + key.name;
     text += ' ' + key.public_key + '\n';
   }
   return text;

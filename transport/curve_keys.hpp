@@ -12,7 +12,7 @@
 
 namespace consort::transport {
 
-inline constexpr std::size_t kKeyTextBytes = 40;       // a CURVE key in Z85
+inline constexpr std::size_t kKeyTextBytes = 40;               // a CURVE key in Z85
 inline constexpr std::uint32_t kFirstClientNode = 0xF0000000;  // ids from here on are chosen at random by clients
 
 struct CurveKeys {
@@ -30,7 +30,7 @@ runtime::Outcome<CurveKeys> read_key_file(const std::string& path);
 
 enum class KeyRole : std::uint8_t { kNode, kOperator };
 struct AllowedKey {
-  std::string name;        // [a-z0-9._-]{1,64}, unique
+  std::string name;  // [a-z0-9._-]{1,64}, unique
   KeyRole role = KeyRole::kNode;
   runtime::NodeId node;    // of a node; an operator's clients choose theirs from kFirstClientNode on
   std::string public_key;  // unique

@@ -20,20 +20,34 @@ using runtime::Head;
 
 std::string_view name(FrameFault fault) {
   switch (fault) {
-    case FrameFault::kTruncated: return "truncated";
-    case FrameFault::kWrongMagic: return "wrong_magic";
-    case FrameFault::kWrongVersion: return "wrong_version";
-    case FrameFault::kWrongHead: return "wrong_head";
-    case FrameFault::kOversized: return "oversized";
-    case FrameFault::kPayloadLength: return "payload_length";
-    case FrameFault::kPayloadChecksum: return "payload_checksum";
-    case FrameFault::kNoHello: return "no_hello";
-    case FrameFault::kWrongHello: return "wrong_hello";
-    case FrameFault::kWrongToken: return "wrong_token";
-    case FrameFault::kWrongSource: return "wrong_source";
-    case FrameFault::kUnauthorised: return "unauthorised";
-    case FrameFault::kNoMemory: return "no_memory";
-    case FrameFault::kNoAnswer: return "no_answer";
+    case FrameFault::kTruncated:
+      return "truncated";
+    case FrameFault::kWrongMagic:
+      return "wrong_magic";
+    case FrameFault::kWrongVersion:
+      return "wrong_version";
+    case FrameFault::kWrongHead:
+      return "wrong_head";
+    case FrameFault::kOversized:
+      return "oversized";
+    case FrameFault::kPayloadLength:
+      return "payload_length";
+    case FrameFault::kPayloadChecksum:
+      return "payload_checksum";
+    case FrameFault::kNoHello:
+      return "no_hello";
+    case FrameFault::kWrongHello:
+      return "wrong_hello";
+    case FrameFault::kWrongToken:
+      return "wrong_token";
+    case FrameFault::kWrongSource:
+      return "wrong_source";
+    case FrameFault::kUnauthorised:
+      return "unauthorised";
+    case FrameFault::kNoMemory:
+      return "no_memory";
+    case FrameFault::kNoAnswer:
+      return "no_answer";
   }
   return "unknown";
 }
@@ -56,8 +70,8 @@ runtime::Outcome<Head> FrameIntake::open_head(std::span<const std::byte> bytes) 
   }
   if (get<std::uint16_t>(bytes, 0) != runtime::kFrameMagic) return refuse(FrameFault::kWrongMagic, "not a frame");
   if (get<std::uint8_t>(bytes, 2) != runtime::kFrameVersion) {
-    return refuse(FrameFault::kWrongVersion,
-                  "a frame of version " + std::to_string(get<std::uint8_t>(bytes, 2)) + "; run the same release on every node");
+    return refuse(FrameFault::kWrongVersion, "a frame of version " + std::to_string(get<std::uint8_t>(bytes, 2)) +
+                                                 "; run the same release on every node");
   }
   if (bytes.size() < runtime::kFrameHeaderBytes + get<std::uint16_t>(bytes, 6)) {
     return refuse(FrameFault::kTruncated, "a frame shorter than its metadata");

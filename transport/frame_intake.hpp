@@ -17,20 +17,20 @@ namespace consort::transport {
 
 // Why something that came in was not delivered.
 enum class FrameFault : std::uint8_t {
-  kTruncated,        // shorter than a header, or than the header announces
+  kTruncated,  // shorter than a header, or than the header announces
   kWrongMagic,
   kWrongVersion,
-  kWrongHead,        // lengths, enumerators or checksum of header and metadata
+  kWrongHead,  // lengths, enumerators or checksum of header and metadata
   kOversized,
-  kPayloadLength,    // another payload length than the header announces
+  kPayloadLength,  // another payload length than the header announces
   kPayloadChecksum,
-  kNoHello,          // anything before a valid hello
-  kWrongHello,       // a hello that does not decode, of another version, or for another node
+  kNoHello,     // anything before a valid hello
+  kWrongHello,  // a hello that does not decode, of another version, or for another node
   kWrongToken,
-  kWrongSource,      // the header names another source than the hello or the key
-  kUnauthorised,     // a key outside the allow-list
-  kNoMemory,         // no buffer to receive the payload into
-  kNoAnswer,         // an answer in words that could not be sent
+  kWrongSource,   // the header names another source than the hello or the key
+  kUnauthorised,  // a key outside the allow-list
+  kNoMemory,      // no buffer to receive the payload into
+  kNoAnswer,      // an answer in words that could not be sent
 };
 inline constexpr std::size_t kFrameFaultCount = 14;
 std::string_view name(FrameFault fault);

@@ -25,14 +25,22 @@ constexpr std::uint8_t kLaneCount = 2;
 
 std::string_view name(VerdictCode code) {
   switch (code) {
-    case VerdictCode::kAccepted: return "accepted";
-    case VerdictCode::kWrongVersion: return "it speaks another version of the hello; run the same release on every node";
-    case VerdictCode::kWrongToken: return "the token is not that of its present incarnation";
-    case VerdictCode::kWrongNode: return "the address belongs to another node";
-    case VerdictCode::kFull: return "its table of peers is full";
-    case VerdictCode::kClosed: return "it closed the connection";
-    case VerdictCode::kUnauthorised: return "the key does not belong to this node id";
-    case VerdictCode::kTaken: return "received";
+    case VerdictCode::kAccepted:
+      return "accepted";
+    case VerdictCode::kWrongVersion:
+      return "it speaks another version of the hello; run the same release on every node";
+    case VerdictCode::kWrongToken:
+      return "the token is not that of its present incarnation";
+    case VerdictCode::kWrongNode:
+      return "the address belongs to another node";
+    case VerdictCode::kFull:
+      return "its table of peers is full";
+    case VerdictCode::kClosed:
+      return "it closed the connection";
+    case VerdictCode::kUnauthorised:
+      return "the key does not belong to this node id";
+    case VerdictCode::kTaken:
+      return "received";
   }
   return "unknown";
 }
@@ -53,8 +61,10 @@ std::array<std::byte, kHelloBytes> encode_hello(const Hello& hello) {
 }
 
 runtime::Outcome<Hello> decode_hello(std::span<const std::byte> bytes, Hello* early) {
-  if (bytes.size() < kEarlyBytes) return failure(ErrorKind::kMalformed, "a hello of " + std::to_string(bytes.size()) + " bytes");
-  if (get<std::uint32_t>(bytes, 0) != kHelloMagic) return failure(ErrorKind::kMalformed, "a hello without its magic number");
+  if (bytes.size() < kEarlyBytes)
+    return failure(ErrorKind::kMalformed, "a hello of " + std::to_string(bytes.size()) + " bytes");
+  if (get<std::uint32_t>(bytes, 0) != kHelloMagic)
+    return failure(ErrorKind::kMalformed, "a hello without its magic number");
   Hello hello;
   hello.lane = get<std::uint8_t>(bytes, 6);
   hello.source_node = runtime::NodeId(get<std::uint32_t>(bytes, 8));
@@ -66,14 +76,16 @@ runtime::Outcome<Hello> decode_hello(std::span<const std::byte> bytes, Hello* ea
     return failure(ErrorKind::kInvalid, "a hello of version " + std::to_string(version) + ", this is version " +
                                             std::to_string(kHelloVersion));
   }
-  if (bytes.size() != kHelloBytes) return failure(ErrorKind::kMalformed, "a hello of " + std::to_string(bytes.size()) + " bytes");
+  if (bytes.size() != kHelloBytes)
+    return failure(ErrorKind::kMalformed, "a hello of " + std::to_string(bytes.size()) + " bytes");
   if (get<std::uint32_t>(bytes, 44) != runtime::crc32c(bytes.first(44))) {
     return failure(ErrorKind::kMalformed, "a hello whose checksum does not match");
   }
   const auto flags = get<std::uint8_t>(bytes, 7);
   hello.windowed = flags == 1;
   if (hello.lane >= kLaneCount || flags > 1) return failure(ErrorKind::kMalformed, "a hello for no lane");
-  if (hello.source_node.value == 0 || hello.connection == 0) return failure(ErrorKind::kMalformed, "a hello from nobody");
+  if (hello.source_node.value == 0 || hello.connection == 0)
+    return failure(ErrorKind::kMalformed, "a hello from nobody");
   std::copy_n(bytes.begin() + 24, hello.token.size(), hello.token.begin());
   hello.target_node = runtime::NodeId(get<std::uint32_t>(bytes, 40));
   return hello;

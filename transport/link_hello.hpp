@@ -1,5 +1,5 @@
-// Hello and Verdict: the first words on an endpoint, and their answer. Fixed little-endian bytes; grammar: docs/wire.md.
-// SPDX-License-Identifier: Apache-2.0
+// Hello and Verdict: the first words on an endpoint, and their answer. Fixed little-endian bytes; grammar:
+// docs/wire.md. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
@@ -20,13 +20,13 @@ inline constexpr std::size_t kVerdictBytes = 24;
 
 // What the connecting side says first on every endpoint. Nothing else is accepted before it.
 struct Hello {
-  std::uint8_t lane = 0;            // 0: system and decode; 1: bulk and background
+  std::uint8_t lane = 0;  // 0: system and decode; 1: bulk and background
   runtime::NodeId source_node;
   runtime::Incarnation source_incarnation;
-  std::uint64_t connection = 0;     // chosen at random by the connecting side; the verdict echoes it
-  runtime::LinkToken token{};       // the receiver's token of this incarnation
+  std::uint64_t connection = 0;  // chosen at random by the connecting side; the verdict echoes it
+  runtime::LinkToken token{};    // the receiver's token of this incarnation
   runtime::NodeId target_node;
-  bool windowed = false;            // the sender waits for kTaken: see kLaneWindow in ucx_worker-inl.hpp
+  bool windowed = false;  // the sender waits for kTaken: see kLaneWindow in ucx_worker-inl.hpp
 };
 
 enum class VerdictCode : std::uint8_t {

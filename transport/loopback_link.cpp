@@ -73,8 +73,10 @@ class Inbox {
   Status put_frame(Parcel parcel, const LoopbackOptions& limits) {
     const std::lock_guard lock(mutex_);
     auto& queued = queued_[parcel.connection][parcel.message_class];
-    if (queued.frames > 0 && (queued.frames >= limits.queue_frames || queued.bytes + parcel.charged_bytes > limits.queue_bytes)) {
-      return failure(ErrorKind::kExhausted, "the receiver has " + std::to_string(queued.frames) + " frames of this class waiting");
+    if (queued.frames > 0 &&
+        (queued.frames >= limits.queue_frames || queued.bytes + parcel.charged_bytes > limits.queue_bytes)) {
+      return failure(ErrorKind::kExhausted,
+                     "the receiver has " + std::to_string(queued.frames) + " frames of this class waiting");
     }
     ++queued.frames;
     queued.bytes += parcel.charged_bytes;
@@ -177,8 +179,8 @@ struct LoopbackLink::State {
   std::uint64_t address = 0;
   runtime::LinkSink* sink = nullptr;
   FrameIntake intake;
-  std::map<NodeId, Connection> connections;             // ours, to peers
-  std::unordered_map<std::uint64_t, Greeted> greeted;   // theirs, by the number in their hello
+  std::map<NodeId, Connection> connections;            // ours, to peers
+  std::unordered_map<std::uint64_t, Greeted> greeted;  // theirs, by the number in their hello
 
   void on(Greeting greeting);
   void on(Verdict verdict);
@@ -286,7 +288,10 @@ void LoopbackLink::State::answer(const runtime::FrameHeader& header, NodeId from
   auto head = runtime::encode_head(reply->frame);
   if (it == connections.end() || !head.ok() ||
       !it->second.inbox
-           ->put_frame(Parcel{it->second.number, std::move(head).value(), {}, runtime::kFrameHeaderBytes,
+           ->put_frame(Parcel{it->second.number,
+                              std::move(head).value(),
+                              {},
+                              runtime::kFrameHeaderBytes,
                               static_cast<std::uint8_t>(reply->frame.header.message_class)},
                        options)
            .ok()) {
@@ -294,7 +299,8 @@ void LoopbackLink::State::answer(const runtime::FrameHeader& header, NodeId from
   }
 }
 
-LoopbackLink::LoopbackLink(std::shared_ptr<LoopbackMesh> mesh, NodeId node, Incarnation incarnation, LoopbackOptions options)
+LoopbackLink::LoopbackLink(std::shared_ptr<LoopbackMesh> mesh, NodeId node, Incarnation incarnation,
+                           LoopbackOptions options)
     : state_(std::make_unique<State>()) {
   state_->mesh = std::move(mesh);
   state_->node = node;
@@ -330,16 +336,19 @@ LinkAddress LoopbackLink::address() const {
 
 Status LoopbackLink::connect(NodeId peer, Incarnation incarnation, const LinkAddress& address, const LinkToken& token) {
   if (address.bytes.size() != sizeof state_->address) {
-    return failure(ErrorKind::kInvalid, "a loopback address has 8 bytes, this one " + std::to_string(address.bytes.size()));
+    return failure(ErrorKind::kInvalid,
+                   "a loopback address has 8 bytes, this one " + std::to_string(address.bytes.size()));
   }
   const auto it = state_->connections.find(peer);
   if (it != state_->connections.end() && it->second.incarnation == incarnation) return runtime::done();
   state_->drop(peer);
   // Incarnations only grow: what is left of an earlier life of the peer is no longer heard.
-  std::erase_if(state_->greeted, [&](const auto& entry) { return entry.second.node == peer && entry.second.incarnation < incarnation; });
+  std::erase_if(state_->greeted,
+                [&](const auto& entry) { return entry.second.node == peer && entry.second.incarnation < incarnation; });
   auto inbox = state_->mesh->find(get<std::uint64_t>(address.bytes, 0));
   if (inbox == nullptr) {
-    return failure(ErrorKind::kPeerDown, "no link of this process has the address of node " + std::to_string(peer.value));
+    return failure(ErrorKind::kPeerDown,
+                   "no link of this process has the address of node " + std::to_string(peer.value));
   }
   auto& connection = state_->connections[peer];
   connection = {incarnation, fresh_connection(), std::move(inbox), token, false};
@@ -360,7 +369,8 @@ Status LoopbackLink::send(NodeId peer, Frame frame) {
   if (it == state_->connections.end()) {
     return failure(ErrorKind::kPeerDown, "no connection to node " + std::to_string(peer.value));
   }
-  if (frame.payload.size() > runtime::kMaxPayloadBytes) return failure(ErrorKind::kExhausted, "the payload is beyond the limit of a frame");
+  if (frame.payload.size() > runtime::kMaxPayloadBytes)
+    return failure(ErrorKind::kExhausted, "the payload is beyond the limit of a frame");
   frame.header.payload_checked = state_->options.payload_crc && !frame.payload.empty();
   CONSORT_TRY(auto head, runtime::encode_head(frame));
   Buffer payload = frame.payload;
@@ -375,9 +385,10 @@ Status LoopbackLink::send(NodeId peer, Frame frame) {
     payload = flat.empty() ? Buffer() : Buffer::copy_of(flat);
   }
   const auto bytes = head.size() + payload.size();
-  CONSORT_RETURN_IF_ERROR(it->second.inbox->put_frame(
-      Parcel{it->second.number, std::move(head), std::move(payload), bytes, static_cast<std::uint8_t>(frame.header.message_class)},
-      state_->options));
+  CONSORT_RETURN_IF_ERROR(
+      it->second.inbox->put_frame(Parcel{it->second.number, std::move(head), std::move(payload), bytes,
+                                         static_cast<std::uint8_t>(frame.header.message_class)},
+                                  state_->options));
   ++state_->intake.counters().frames_sent;
   state_->intake.counters().bytes_sent += bytes;
   return runtime::done();

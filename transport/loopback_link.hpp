@@ -21,9 +21,9 @@ class LoopbackMesh;
 std::shared_ptr<LoopbackMesh> make_loopback_mesh();
 
 struct LoopbackOptions {
-  std::size_t queue_frames = 4096;                 // waiting at the receiver, per sender and class
+  std::size_t queue_frames = 4096;                  // waiting at the receiver, per sender and class
   std::size_t queue_bytes = std::size_t{64} << 20;  // the same in bytes; one frame always fits an empty queue
-  bool payload_crc = false;                        // memory inside a process needs no checksum
+  bool payload_crc = false;                         // memory inside a process needs no checksum
   WireTamper tamper = {};
 };
 

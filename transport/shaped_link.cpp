@@ -24,14 +24,19 @@ using runtime::Status;
 namespace {
 
 constexpr auto kRetry = std::chrono::milliseconds(1);  // while the inner link is full
-constexpr std::size_t kIncomingFactor = 4;  // what a sender may have under way here, in queues of its own
+constexpr std::size_t kIncomingFactor = 4;             // what a sender may have under way here, in queues of its own
 
 }  // namespace
 
 struct ShapedLink::State final : runtime::LinkSink, std::enable_shared_from_this<ShapedLink::State> {
   State(runtime::Link& l, runtime::Timers& t, const runtime::Clock& c, LinkShape shape, ShapedLimits lim)
-      : inner(l), timers(t), clock(c), limits(lim), incoming_limits{lim.queue_frames * kIncomingFactor, lim.queue_bytes * kIncomingFactor},
-        out(shape), in(shape) {}
+      : inner(l),
+        timers(t),
+        clock(c),
+        limits(lim),
+        incoming_limits{lim.queue_frames * kIncomingFactor, lim.queue_bytes * kIncomingFactor},
+        out(shape),
+        in(shape) {}
 
   void on_frame(NodeId from, Frame frame) override;
   void on_peer(NodeId peer, PeerChange change, std::string_view why) override;
@@ -55,7 +60,8 @@ struct ShapedLink::State final : runtime::LinkSink, std::enable_shared_from_this
 };
 
 void ShapedLink::State::on_frame(NodeId from, Frame frame) {
-  if (!in.put(from, std::move(frame), incoming_limits, clock.now())) return lose(from, "it sends faster than this shaped link delivers");
+  if (!in.put(from, std::move(frame), incoming_limits, clock.now()))
+    return lose(from, "it sends faster than this shaped link delivers");
   schedule();
 }
 
@@ -110,7 +116,8 @@ void ShapedLink::State::schedule() {
   });
 }
 
-ShapedLink::ShapedLink(runtime::Link& inner, runtime::Timers& timers, const runtime::Clock& clock, LinkShape shape, ShapedLimits limits)
+ShapedLink::ShapedLink(runtime::Link& inner, runtime::Timers& timers, const runtime::Clock& clock, LinkShape shape,
+                       ShapedLimits limits)
     : state_(std::make_shared<State>(inner, timers, clock, shape, limits)) {
   inner.attach(*state_);
 }
@@ -131,8 +138,10 @@ void ShapedLink::attach(runtime::LinkSink& sink) { state_->sink = &sink; }
 runtime::LinkAddress ShapedLink::address() const { return state_->inner.address(); }
 runtime::LinkToken ShapedLink::token() const { return state_->inner.token(); }
 
-Status ShapedLink::connect(NodeId peer, Incarnation incarnation, const runtime::LinkAddress& address, const runtime::LinkToken& token) {
-  if (const auto it = state_->peers.find(peer); it != state_->peers.end() && it->second != incarnation) state_->forget(peer);
+Status ShapedLink::connect(NodeId peer, Incarnation incarnation, const runtime::LinkAddress& address,
+                           const runtime::LinkToken& token) {
+  if (const auto it = state_->peers.find(peer); it != state_->peers.end() && it->second != incarnation)
+    state_->forget(peer);
   CONSORT_RETURN_IF_ERROR(state_->inner.connect(peer, incarnation, address, token));
   state_->peers[peer] = incarnation;
   return runtime::done();

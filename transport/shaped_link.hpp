@@ -12,7 +12,7 @@
 namespace consort::transport {
 
 struct LinkShape {
-  runtime::Duration delay{0};         // each way
+  runtime::Duration delay{0};          // each way
   std::uint64_t bytes_per_second = 0;  // each way, all peers together, as a network card has it; 0: no limit
 };
 
@@ -26,7 +26,8 @@ struct ShapedLimits {
 // Belongs to one loop, whose timers and clock it uses. The inner link is turned by that loop itself and outlives this.
 class ShapedLink final : public runtime::Link {
  public:
-  ShapedLink(runtime::Link& inner, runtime::Timers& timers, const runtime::Clock& clock, LinkShape shape, ShapedLimits limits = {});
+  ShapedLink(runtime::Link& inner, runtime::Timers& timers, const runtime::Clock& clock, LinkShape shape,
+             ShapedLimits limits = {});
   ~ShapedLink() override;
 
   // While a peer is stalled its frames wait, both ways, as on a route that comes back.

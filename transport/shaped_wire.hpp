@@ -22,8 +22,8 @@ class ShapedWire {
     runtime::NodeId peer;
     runtime::Frame frame;
     std::size_t bytes = 0;
-    std::size_t left = 0;          // not yet through the card
-    runtime::Instant arrival{};    // when it has flown
+    std::size_t left = 0;        // not yet through the card
+    runtime::Instant arrival{};  // when it has flown
   };
 
   explicit ShapedWire(LinkShape shape) : shape_(shape) {}

@@ -14,9 +14,10 @@ using runtime::NodeId;
 
 namespace {
 
-constexpr std::size_t kMaxGreeted = 4096;   // endpoints that may talk to one worker: two per peer
-constexpr std::size_t kCopyBelow = 1024;    // a copy of this size costs less than keeping UCX's descriptor
-constexpr std::size_t kMaxPending = 65536;  // frames of one endpoint and class that wait for the payload of an earlier one
+constexpr std::size_t kMaxGreeted = 4096;  // endpoints that may talk to one worker: two per peer
+constexpr std::size_t kCopyBelow = 1024;   // a copy of this size costs less than keeping UCX's descriptor
+constexpr std::size_t kMaxPending =
+    65536;  // frames of one endpoint and class that wait for the payload of an earlier one
 
 }  // namespace
 
@@ -38,7 +39,8 @@ void UcxLink::Worker::on_hello(std::span<const std::byte> bytes, ucp_ep_h reply)
   };
   if (hello->target_node != node_) return refuse(FrameFault::kWrongHello, VerdictCode::kWrongNode);
   if (!same_token(hello->token, token)) return refuse(FrameFault::kWrongToken, VerdictCode::kWrongToken);
-  if (greeted_.size() >= kMaxGreeted && !greeted_.contains(reply)) return refuse(FrameFault::kWrongHello, VerdictCode::kFull);
+  if (greeted_.size() >= kMaxGreeted && !greeted_.contains(reply))
+    return refuse(FrameFault::kWrongHello, VerdictCode::kFull);
   auto& greeted = greeted_[reply];
   if (greeted == nullptr || greeted->number != hello->connection) {
     if (greeted != nullptr) greeted->open = false;  // the address of an endpoint that is no more
@@ -68,16 +70,19 @@ void UcxLink::Worker::on_verdict(std::span<const std::byte> bytes) {
     if (!lane.waiting.empty()) opened_.push_back(connection);
     return;
   }
-  if (verdict->code != VerdictCode::kAccepted) return fail(connection, "the peer says: " + std::string(name(verdict->code)));
+  if (verdict->code != VerdictCode::kAccepted)
+    return fail(connection, "the peer says: " + std::string(name(verdict->code)));
   connection->lanes[verdict->lane].welcomed = true;
   const auto& lanes = connection->lanes;
-  if (std::all_of(lanes.begin(), lanes.end(), [](const Lane& lane) { return lane.welcomed; })) welcomed_.push_back(connection);
+  if (std::all_of(lanes.begin(), lanes.end(), [](const Lane& lane) { return lane.welcomed; }))
+    welcomed_.push_back(connection);
 }
 
 // From a callback. INPROGRESS keeps `data` for us: a payload where it lies, or the descriptor of one to be fetched.
 ucs_status_t UcxLink::Worker::on_frame(std::span<const std::byte> head, void* data, std::size_t length,
                                        const ucp_am_recv_param_t& param) {
-  const auto it = (param.recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) != 0 ? greeted_.find(param.reply_ep) : greeted_.end();
+  const auto it =
+      (param.recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) != 0 ? greeted_.find(param.reply_ep) : greeted_.end();
   if (it == greeted_.end()) {
     intake.count(FrameFault::kNoHello);
     return UCS_OK;
@@ -151,8 +156,10 @@ void UcxLink::Worker::handle(Arrival arrival) {
   deliver_ready(from, message_class);
 }
 
-void UcxLink::Worker::receive_rendezvous(const std::shared_ptr<Inbound>& inbound, void* descriptor, std::size_t length) {
-  auto buffer = options_.pool != nullptr ? options_.pool->take(length) : runtime::Outcome<Buffer>(Buffer::allocate(length));
+void UcxLink::Worker::receive_rendezvous(const std::shared_ptr<Inbound>& inbound, void* descriptor,
+                                         std::size_t length) {
+  auto buffer =
+      options_.pool != nullptr ? options_.pool->take(length) : runtime::Outcome<Buffer>(Buffer::allocate(length));
   if (!buffer.ok()) {
     ucp_am_data_release(worker_, descriptor);
     inbound->status = UCS_ERR_NO_MEMORY;
@@ -171,8 +178,8 @@ void UcxLink::Worker::receive_rendezvous(const std::shared_ptr<Inbound>& inbound
     (*mine)->worker->received_ = true;
     ucp_request_free(request);
   };
-  const auto request =
-      ucp_am_recv_data_nbx(worker_, descriptor, inbound->payload.mutable_bytes().data(), inbound->payload.size(), &params);
+  const auto request = ucp_am_recv_data_nbx(worker_, descriptor, inbound->payload.mutable_bytes().data(),
+                                            inbound->payload.size(), &params);
   if (request == nullptr || UCS_PTR_IS_ERR(request)) {
     inbound->status = request == nullptr ? UCS_OK : UCS_PTR_STATUS(request);
     inbound->ready = true;
@@ -214,7 +221,8 @@ void UcxLink::Worker::answer(const runtime::FrameHeader& header, NodeId from, co
 
 // The buffer keeps the worker: UCX's descriptors are valid as long as it is.
 Buffer UcxLink::Worker::adopt(void* data, std::size_t length) {
-  return Buffer::adopt({static_cast<std::byte*>(data), length}, [self = shared_from_this(), data] { self->release(data); });
+  return Buffer::adopt({static_cast<std::byte*>(data), length},
+                       [self = shared_from_this(), data] { self->release(data); });
 }
 
 void UcxLink::Worker::release(void* data) {

@@ -9,7 +9,8 @@ namespace consort::transport {
 
 using runtime::NodeId;
 
-runtime::Outcome<std::unique_ptr<UcxLink>> UcxLink::open(NodeId node, runtime::Incarnation incarnation, UcxOptions options) {
+runtime::Outcome<std::unique_ptr<UcxLink>> UcxLink::open(NodeId node, runtime::Incarnation incarnation,
+                                                         UcxOptions options) {
   auto worker = std::make_shared<Worker>(node, std::move(options));
   worker->set_incarnation(incarnation);
   CONSORT_RETURN_IF_ERROR(worker->start());

@@ -17,7 +17,7 @@ using runtime::Status;
 
 namespace {
 
-constexpr std::size_t kMaxLeaving = 16;    // stuck peers that were left; each keeps at most what its queues hold
+constexpr std::size_t kMaxLeaving = 16;  // stuck peers that were left; each keeps at most what its queues hold
 constexpr int kQuietRounds = 16;
 constexpr std::size_t kIdleOutbound = 64;  // what one turn of a busy loop has under way
 
@@ -68,7 +68,8 @@ Status UcxLink::Worker::open_lane(Connection& connection, std::size_t index, con
   lane.index = static_cast<std::uint8_t>(index);
   lane.checked = options_.payload_crc != PayloadCrc::kOff;
   ucp_ep_params_t params{};
-  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  params.field_mask =
+      UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params.address = static_cast<const ucp_address_t*>(worker_address);
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.cb = [](void* arg, ucp_ep_h, ucs_status_t status) {
@@ -119,8 +120,9 @@ Status UcxLink::Worker::send(NodeId peer, runtime::Frame frame) {
   auto& queued = connection.queued[message_class];
   const std::size_t charged = runtime::kFrameHeaderBytes + frame.metadata.size() + frame.payload.size();
   if (queued.frames > 0 && (queued.frames >= options_.queue_frames || queued.bytes + charged > options_.queue_bytes)) {
-    return failure(ErrorKind::kExhausted, std::to_string(queued.frames) + " frames of this class already wait for node " +
-                                              std::to_string(peer.value));
+    return failure(
+        ErrorKind::kExhausted,
+        std::to_string(queued.frames) + " frames of this class already wait for node " + std::to_string(peer.value));
   }
   frame.header.payload_checked = lane.checked && !frame.payload.empty();
   CONSORT_TRY(auto head, runtime::encode_head(frame));
@@ -162,7 +164,8 @@ void UcxLink::Worker::pump(Lane& lane) {
   while (!lane.waiting.empty()) {
     Outbound* outbound = lane.waiting.front();
     if (windowed) {
-      outbound->elements = ring_elements(outbound->head.size(), outbound->payload.size() + (outbound->checked ? outbound->trailer.size() : 0));
+      outbound->elements = ring_elements(outbound->head.size(),
+                                         outbound->payload.size() + (outbound->checked ? outbound->trailer.size() : 0));
       if (lane.on_the_way > 0 && lane.on_the_way + outbound->elements > kLaneWindow) return;
       lane.on_the_way += outbound->elements;
     }
@@ -193,8 +196,8 @@ void UcxLink::Worker::post(Outbound* outbound) {
     count = outbound->pieces.size();
   }
   ++outbound->connection->outstanding;
-  const auto request =
-      ucp_am_send_nbx(outbound->lane->endpoint, outbound->message, outbound->head.data(), outbound->head.size(), buffer, count, &params);
+  const auto request = ucp_am_send_nbx(outbound->lane->endpoint, outbound->message, outbound->head.data(),
+                                       outbound->head.size(), buffer, count, &params);
   if (request == nullptr) return completed(outbound, UCS_OK);
   if (UCS_PTR_IS_ERR(request)) return completed(outbound, UCS_PTR_STATUS(request));
 }
@@ -248,8 +251,10 @@ void UcxLink::Worker::go_up(const std::shared_ptr<Connection>& connection) {
     if (options_.payload_crc == PayloadCrc::kAuto) lane.checked = !shared;
     const bool asked = options_.shared_memory && options_.transports.empty();
     if (asked && connection->same_host && !wires.empty() && !shared && options_.warn && lane.index == 0) {
-      options_.warn("node " + std::to_string(connection->peer.value) + " is on this host, yet UCX reaches it over " + wires.front() +
-                    ": shared memory was asked for and is missing there or here (see UCX_TLS, UCX_MM_ERROR_HANDLING and the size of /dev/shm)");
+      options_.warn("node " + std::to_string(connection->peer.value) + " is on this host, yet UCX reaches it over " +
+                    wires.front() +
+                    ": shared memory was asked for and is missing there or here (see UCX_TLS, UCX_MM_ERROR_HANDLING "
+                    "and the size of /dev/shm)");
     }
   }
   // A waiting frame was encoded for a checked payload or not, and stays so.
@@ -267,16 +272,17 @@ void UcxLink::Worker::disconnect(NodeId peer) {
     if (greeted.node != peer || greeted.incarnation != connection->incarnation) return false;
     greeted.open = false;
     // Over our own lane: theirs may be gone.
-    if (!connection->failed) say(connection->lanes[0].endpoint, {VerdictCode::kClosed, greeted.lane, greeted.number, node_});
+    if (!connection->failed)
+      say(connection->lanes[0].endpoint, {VerdictCode::kClosed, greeted.lane, greeted.number, node_});
     return true;
   });
   leave(connection);
 }
 
 // UCX 1.13 must not close a TCP endpoint that waits to write: its socket stays open for reading, still registered for
-// writing, and when the peer closes as well, UCX frees the endpoint between the two halves of one poll event. So a lane is
-// closed when it was flushed and then quiet for some turns (UCX drops the registration in the turn after the last write),
-// which takes milliseconds unless the peer is stuck; or at once where UCX itself has given it up.
+// writing, and when the peer closes as well, UCX frees the endpoint between the two halves of one poll event. So a lane
+// is closed when it was flushed and then quiet for some turns (UCX drops the registration in the turn after the last
+// write), which takes milliseconds unless the peer is stuck; or at once where UCX itself has given it up.
 void UcxLink::Worker::leave(const std::shared_ptr<Connection>& connection) {
   connection->left = true;
   connection->quiet_rounds = kQuietRounds;
@@ -313,7 +319,8 @@ void UcxLink::Worker::drop_waiting(Connection& connection) {
   }
 }
 
-// Forced: a peer that is dead or stopped answers nothing. Sends under way complete with an error, through their callbacks.
+// Forced: a peer that is dead or stopped answers nothing. Sends under way complete with an error, through their
+// callbacks.
 void UcxLink::Worker::close_lane(Lane& lane) {
   if (lane.endpoint == nullptr) return;
   ucp_request_param_t params{};
@@ -339,7 +346,8 @@ bool UcxLink::Worker::reap() {
   });
   // Endpoints call back until all closes are through; then connections without sends under way may go.
   if (!closing_.empty() && close_requests_.empty()) {
-    std::erase_if(closing_, [](const auto& connection) { return connection->outstanding == 0 && connection->flushing == 0; });
+    std::erase_if(closing_,
+                  [](const auto& connection) { return connection->outstanding == 0 && connection->flushing == 0; });
   }
   for (std::size_t i = leaving_.size(); i > 0; --i) {
     const auto connection = std::move(leaving_.front());
@@ -362,7 +370,8 @@ const UcxLink::Worker::Connection* UcxLink::Worker::find(NodeId peer) const {
 }
 
 std::vector<std::string> UcxLink::Worker::transports(const Connection& connection) const {
-  return connection.up && !connection.failed ? active_message_transports(connection.lanes[0].endpoint) : std::vector<std::string>{};
+  return connection.up && !connection.failed ? active_message_transports(connection.lanes[0].endpoint)
+                                             : std::vector<std::string>{};
 }
 
 }  // namespace consort::transport

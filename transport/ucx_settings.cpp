@@ -94,7 +94,8 @@ runtime::Outcome<UcxContext> open_ucx(const std::string& asked, bool shared_memo
   });
   std::ostringstream settings;
   std::string transports = asked;
-  if (transports.empty()) transports = std::string("tcp") + (shared_memory ? ",sm" : "") + (has_verbs_device() ? ",rc,ud" : "");
+  if (transports.empty())
+    transports = std::string("tcp") + (shared_memory ? ",sm" : "") + (has_verbs_device() ? ",rc,ud" : "");
   const auto may_use = [&](std::initializer_list<const char*> names) {
     const auto named = [&](const char* name) { return transports.find(name) != std::string::npos; };
     return named("all") || std::any_of(names.begin(), names.end(), named);
@@ -105,7 +106,8 @@ runtime::Outcome<UcxContext> open_ucx(const std::string& asked, bool shared_memo
     const char* users = std::getenv(name.c_str());
     const bool ours = users == nullptr || std::string_view(users) == setting.value;
     if (users == nullptr) ::setenv(name.c_str(), setting.value, 0);
-    settings << name << '=' << (ours ? setting.value : users) << " (" << (ours ? setting.why : "set in the environment") << ")\n";
+    settings << name << '=' << (ours ? setting.value : users) << " (" << (ours ? setting.why : "set in the environment")
+             << ")\n";
   }
   ucp_config_t* config = nullptr;
   if (const auto status = ucp_config_read(nullptr, nullptr, &config); status != UCS_OK) {
@@ -130,9 +132,11 @@ runtime::Outcome<UcxContext> open_ucx(const std::string& asked, bool shared_memo
   if (!net_devices.empty()) set("NET_DEVICES", net_devices, "configured");
   if (!refused.empty()) {
     ucp_config_release(config);
-    return failure(ErrorKind::kInvalid, "UCX refused" + refused + "; set it in the environment to what this version accepts");
+    return failure(ErrorKind::kInvalid,
+                   "UCX refused" + refused + "; set it in the environment to what this version accepts");
   }
-  const auto printed = printed_by([&](FILE* stream) { ucp_config_print(config, stream, nullptr, UCS_CONFIG_PRINT_CONFIG); });
+  const auto printed =
+      printed_by([&](FILE* stream) { ucp_config_print(config, stream, nullptr, UCS_CONFIG_PRINT_CONFIG); });
   for (const char* name : {"RNDV_THRESH", "TLS", "NET_DEVICES", "KEEPALIVE_INTERVAL"}) {
     settings << "in force: UCX_" << name << '=' << value_in_force(printed, name) << '\n';
   }
@@ -159,7 +163,8 @@ std::vector<std::string> active_message_transports(ucp_ep* endpoint) {
   for (std::string line; std::getline(lines, line);) {
     const auto lane = line.find("lane[");
     const auto arrow = line.find("->");
-    if (lane == std::string::npos || arrow == std::string::npos || line.find(" am", arrow) == std::string::npos) continue;
+    if (lane == std::string::npos || arrow == std::string::npos || line.find(" am", arrow) == std::string::npos)
+      continue;
     const auto colon = line.find(':', line.find(']', lane) + 2);
     const auto slash = line.find('/', colon);
     if (colon == std::string::npos || slash == std::string::npos || slash > arrow) continue;

@@ -1,5 +1,5 @@
-// UCX as Consort needs it: our defaults where the user's environment is silent, what is in force, which wires an endpoint took.
-// SPDX-License-Identifier: Apache-2.0
+// UCX as Consort needs it: our defaults where the user's environment is silent, what is in force, which wires an
+// endpoint took. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <string>
@@ -20,9 +20,11 @@ struct UcxContext {
 // A context for active messages and wake-ups. transports: "" is tcp, sm where shared_memory, and rc and ud where there
 // is a verbs device; net_devices: "" leaves the choice to UCX. What the environment sets wins; TCP's segment and
 // keep-alive settings are put there (at start, before other threads read it). kInvalid where UCX refuses.
-runtime::Outcome<UcxContext> open_ucx(const std::string& transports, bool shared_memory, const std::string& net_devices);
+runtime::Outcome<UcxContext> open_ucx(const std::string& transports, bool shared_memory,
+                                      const std::string& net_devices);
 
-// The transports that carry an endpoint's active messages ("sysv", "tcp", ...), as UCX prints them; empty while unknown.
+// The transports that carry an endpoint's active messages ("sysv", "tcp", ...), as UCX prints them; empty while
+// unknown.
 std::vector<std::string> active_message_transports(ucp_ep* endpoint);
 bool is_shared_memory(const std::string& transport);
 

@@ -1,5 +1,5 @@
-// UcxLink::Worker: the UCX worker behind a UcxLink, its connections out and its greeted endpoints in. For ucx_*.cpp only.
-// SPDX-License-Identifier: Apache-2.0
+// UcxLink::Worker: the UCX worker behind a UcxLink, its connections out and its greeted endpoints in. For ucx_*.cpp
+// only. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <ucp/api/ucp.h>
@@ -25,9 +25,10 @@ namespace consort::transport {
 
 inline constexpr std::size_t kUcxLanes = 2;  // system and decode | bulk and background: a prefill never delays a token
 
-// Shared memory has one ring of elements for all who send to a process. UCX 1.13 never lets go of endpoints whose peer died
-// with a full ring, and then keeps the loop awake for ever. So between processes of one host a lane has at most kLaneWindow
-// elements on the way; the receiver says kTaken for every kTakenElements. What more there is waits in the lane's own queue.
+// Shared memory has one ring of elements for all who send to a process. UCX 1.13 never lets go of endpoints whose peer
+// died with a full ring, and then keeps the loop awake for ever. So between processes of one host a lane has at most
+// kLaneWindow elements on the way; the receiver says kTaken for every kTakenElements. What more there is waits in the
+// lane's own queue.
 inline constexpr std::size_t kLaneWindow = 24;
 inline constexpr std::size_t kTakenElements = 8;
 // How many elements a message takes, at most: an eager one is cut into pieces, a rendezvous sends one.
@@ -97,7 +98,8 @@ class UcxLink::Worker final : public std::enable_shared_from_this<UcxLink::Worke
   // --- in (ucx_inbound.cpp) ----------------------------------------------------------------------------------
   void on_hello(std::span<const std::byte> bytes, ucp_ep_h reply);
   void on_verdict(std::span<const std::byte> bytes);
-  ucs_status_t on_frame(std::span<const std::byte> head, void* data, std::size_t length, const ucp_am_recv_param_t& param);
+  ucs_status_t on_frame(std::span<const std::byte> head, void* data, std::size_t length,
+                        const ucp_am_recv_param_t& param);
   void handle(Arrival arrival);
   void receive_rendezvous(const std::shared_ptr<Inbound>& inbound, void* descriptor, std::size_t length);
   void deliver_ready(Greeted& from, std::size_t message_class);
@@ -120,14 +122,14 @@ class UcxLink::Worker final : public std::enable_shared_from_this<UcxLink::Worke
   std::vector<std::shared_ptr<Connection>> opened_;    // windows that a verdict opened, since the last poll
   std::vector<std::shared_ptr<Connection>> failed_;    // by a callback, since the last poll
   std::vector<void*> close_requests_;
-  std::vector<std::unique_ptr<Outbound>> idle_;        // kept for reuse
+  std::vector<std::unique_ptr<Outbound>> idle_;  // kept for reuse
 
   std::optional<std::chrono::steady_clock::time_point> busy_since_;  // UCX says busy, and nothing moves
   bool stuck_ = false;
 
   std::unordered_map<ucp_ep_h, std::shared_ptr<Greeted>> greeted_;
   std::deque<Arrival> arrivals_;
-  bool received_ = false;      // one has completed since the last poll
+  bool received_ = false;  // one has completed since the last poll
 
   // Buffers end on any thread, UCX is called on one: the others leave what they held here.
   std::atomic<std::thread::id> owner_;
@@ -143,8 +145,8 @@ struct UcxLink::Worker::Lane {
   std::uint8_t index = 0;
   ucp_ep_h endpoint = nullptr;
   bool welcomed = false;
-  bool broken = false;  // UCX said so
-  bool checked = true;  // payloads carry their CRC32C
+  bool broken = false;            // UCX said so
+  bool checked = true;            // payloads carry their CRC32C
   std::deque<Outbound*> waiting;  // until both lanes were welcomed, or for the window
   std::size_t on_the_way = 0;     // ring elements not yet taken
 };
@@ -159,7 +161,7 @@ struct UcxLink::Worker::Connection : std::enable_shared_from_this<Connection> {
   bool same_host = false;  // then its lanes are windowed
   bool up = false;
   bool failed = false;
-  bool left = false;    // its end is under way: a failure is no news
+  bool left = false;  // its end is under way: a failure is no news
   bool closed = false;
   std::string why;
   std::array<Lane, kUcxLanes> lanes;

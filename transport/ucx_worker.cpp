@@ -16,12 +16,13 @@ using runtime::Status;
 
 namespace {
 
-constexpr auto kLeaveDeadline = std::chrono::milliseconds(100);  // for last words; a stuck peer does not hold up an exit
-constexpr auto kCloseDeadline = std::chrono::seconds(1);  // forced closes complete in microseconds, a dead wire included
+constexpr auto kLeaveDeadline =
+    std::chrono::milliseconds(100);  // for last words; a stuck peer does not hold up an exit
+constexpr auto kCloseDeadline =
+    std::chrono::seconds(1);                           // forced closes complete in microseconds, a dead wire included
 constexpr auto kStuckAfter = std::chrono::seconds(1);  // a writer that is only preempted comes back sooner
-constexpr int kProgressPerPoll = 64;
-constexpr std::size_t kArrivalsPerPoll = 64;  // one turn's share, so that timers and actors keep theirs
-constexpr std::size_t kFrameAlignment = 64;   // payloads are read as vectors where they lie
+constexpr int kProgressPerPoll = 64;                   // one turn's share, so that timers and actors keep theirs
+constexpr std::size_t kFrameAlignment = 64;            // payloads are read as vectors where they lie
 
 }  // namespace
 
@@ -42,7 +43,8 @@ struct UcxCallbacks {
   }
   static ucs_status_t frame(void* arg, const void* header, size_t header_length, void* data, size_t length,
                             const ucp_am_recv_param_t* param) {
-    return static_cast<Worker*>(arg)->on_frame({static_cast<const std::byte*>(header), header_length}, data, length, *param);
+    return static_cast<Worker*>(arg)->on_frame({static_cast<const std::byte*>(header), header_length}, data, length,
+                                               *param);
   }
 };
 
@@ -74,10 +76,12 @@ Status UcxLink::Worker::start() {
   const auto refused = [](const char* what, ucs_status_t status) {
     return failure(ErrorKind::kInvalid, std::string("UCX: ") + what + ": " + ucs_status_string(status));
   };
-  if (const auto status = ucp_worker_create(context_, &params, &worker_); status != UCS_OK) return refused("no worker", status);
+  if (const auto status = ucp_worker_create(context_, &params, &worker_); status != UCS_OK)
+    return refused("no worker", status);
   ucp_worker_attr_t attributes{};
   attributes.field_mask = UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER | UCP_WORKER_ATTR_FIELD_ADDRESS;
-  if (const auto status = ucp_worker_query(worker_, &attributes); status != UCS_OK) return refused("no address", status);
+  if (const auto status = ucp_worker_query(worker_, &attributes); status != UCS_OK)
+    return refused("no address", status);
   // host fingerprint, CRC32C of the rest, UCX's own bytes
   address.bytes.resize(12 + attributes.address_length);
   const auto* packed = reinterpret_cast<const std::byte*>(attributes.address);
@@ -86,25 +90,27 @@ Status UcxLink::Worker::start() {
   put(std::span(address.bytes), 0, static_cast<std::uint64_t>(host_));
   put(std::span(address.bytes), 8, runtime::crc32c(std::span(address.bytes).subspan(12)));
   if (attributes.max_am_header < runtime::kMaxHeadBytes) {
-    return failure(ErrorKind::kInvalid, "UCX takes headers of " + std::to_string(attributes.max_am_header) + " bytes here, " +
-                                            std::to_string(runtime::kMaxHeadBytes) +
+    return failure(ErrorKind::kInvalid, "UCX takes headers of " + std::to_string(attributes.max_am_header) +
+                                            " bytes here, " + std::to_string(runtime::kMaxHeadBytes) +
                                             " are needed; unset UCX_TLS or UCX_TCP_TX_SEG_SIZE in the environment");
   }
-  if (const auto status = ucp_worker_get_efd(worker_, &event_fd); status != UCS_OK) return refused("no wake-up", status);
+  if (const auto status = ucp_worker_get_efd(worker_, &event_fd); status != UCS_OK)
+    return refused("no wake-up", status);
 
   const auto handle = [&](unsigned id, ucp_am_recv_callback_t callback, std::uint32_t flags) {
     ucp_am_handler_param_t handler{};
-    handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB |
-                         UCP_AM_HANDLER_PARAM_FIELD_ARG;
+    handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                         UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
     handler.id = id;
     handler.flags = flags;
     handler.cb = callback;
     handler.arg = this;
     return ucp_worker_set_am_recv_handler(worker_, &handler);
   };
-  for (const auto status : {handle(kUcxHello, UcxCallbacks::hello, UCP_AM_FLAG_WHOLE_MSG),
-                            handle(kUcxVerdict, UcxCallbacks::verdict, UCP_AM_FLAG_WHOLE_MSG),
-                            handle(kUcxFrame, UcxCallbacks::frame, UCP_AM_FLAG_WHOLE_MSG | UCP_AM_FLAG_PERSISTENT_DATA)}) {
+  for (const auto status :
+       {handle(kUcxHello, UcxCallbacks::hello, UCP_AM_FLAG_WHOLE_MSG),
+        handle(kUcxVerdict, UcxCallbacks::verdict, UCP_AM_FLAG_WHOLE_MSG),
+        handle(kUcxFrame, UcxCallbacks::frame, UCP_AM_FLAG_WHOLE_MSG | UCP_AM_FLAG_PERSISTENT_DATA)}) {
     if (status != UCS_OK) return refused("no message handler", status);
   }
   return runtime::done();
@@ -114,7 +120,8 @@ bool UcxLink::Worker::poll() {
   CONSORT_CHECK(sink != nullptr, "attach a sink before polling");
   owner_ = std::this_thread::get_id();
   bool did = drain_releases();
-  for (int i = 0; i < kProgressPerPoll && arrivals_.size() < kArrivalsPerPoll; ++i) {
+  // What has arrived is handled before UCX is asked for more: over TCP each asking costs a system call.
+  for (int i = 0; i < kProgressPerPoll && arrivals_.empty(); ++i) {
     if (ucp_worker_progress(worker_) == 0) break;
     did = true;
   }
@@ -153,7 +160,8 @@ bool UcxLink::Worker::poll() {
 
 // UCX raises its descriptor for new events only, and says BUSY while old ones wait.
 bool UcxLink::Worker::arm() {
-  if (!arrivals_.empty() || !welcomed_.empty() || !opened_.empty() || !failed_.empty() || received_ || has_released_.load(std::memory_order_relaxed)) {
+  if (!arrivals_.empty() || !welcomed_.empty() || !opened_.empty() || !failed_.empty() || received_ ||
+      has_released_.load(std::memory_order_relaxed)) {
     return false;
   }
   if (ucp_worker_arm(worker_) == UCS_OK) {
@@ -167,8 +175,9 @@ bool UcxLink::Worker::arm() {
   if (!stuck_ && now - *busy_since_ > kStuckAfter) {
     stuck_ = true;
     if (options_.warn) {
-      options_.warn("the shared-memory ring of this node has stopped, because a process was killed while it wrote there: restart "
-                    "this node, or leave shared memory off");
+      options_.warn(
+          "the shared-memory ring of this node has stopped, because a process was killed while it wrote there: restart "
+          "this node, or leave shared memory off");
     }
   }
   return stuck_;  // then a sleep by time is all there is

@@ -45,7 +45,8 @@ bool ZapGuard::poll() {
     did = true;
     if (parts.size() < 8) continue;
     std::string user;
-    if (parts.size() == 9 && parts[2].text() == "1.0" && parts[7].text() == "CURVE" && parts[8].bytes().size() == kKeyBytes) {
+    if (parts.size() == 9 && parts[2].text() == "1.0" && parts[7].text() == "CURVE" &&
+        parts[8].bytes().size() == kKeyBytes) {
       std::array<std::uint8_t, kKeyBytes> key{};
       std::memcpy(key.data(), parts[8].bytes().data(), key.size());
       std::array<char, kKeyTextBytes + 1> text{};

@@ -33,17 +33,17 @@ using runtime::Status;
 
 namespace {
 
-constexpr int kMessagesPerPoll = 64;          // one turn's share, so that timers and actors keep theirs
-constexpr int kHeartbeatIntervalMs = 1000;    // a stopped peer is noticed after the timeout
+constexpr int kMessagesPerPoll = 64;        // one turn's share, so that timers and actors keep theirs
+constexpr int kHeartbeatIntervalMs = 1000;  // a stopped peer is noticed after the timeout
 constexpr int kHeartbeatTimeoutMs = 3000;
-constexpr int kHandshakeMs = 5000;            // a stranger that connects and says nothing
-constexpr int kReconnectMs = 100;             // while nobody listens there yet
+constexpr int kHandshakeMs = 5000;  // a stranger that connects and says nothing
+constexpr int kReconnectMs = 100;   // while nobody listens there yet
 constexpr int kReconnectMaxMs = 1000;
 constexpr int kConnectTimeoutMs = 3000;
-constexpr int kReceiveHighWater = 1000;       // messages of one peer that wait in ZeroMQ; beyond it TCP holds it back
-constexpr std::size_t kMaxGreeted = 4096;     // connections that may talk to one process
-constexpr std::size_t kFirstSweep = 64;       // so many greeted connections are looked through for dead ones
-constexpr int kCurveOverheadBytes = 128;      // a sealed message is 33 bytes longer; the limit is for the sealed one
+constexpr int kReceiveHighWater = 1000;    // messages of one peer that wait in ZeroMQ; beyond it TCP holds it back
+constexpr std::size_t kMaxGreeted = 4096;  // connections that may talk to one process
+constexpr std::size_t kFirstSweep = 64;    // so many greeted connections are looked through for dead ones
+constexpr int kCurveOverheadBytes = 128;   // a sealed message is 33 bytes longer; the limit is for the sealed one
 constexpr const char* kZapDomain = "consort";
 
 // What ZeroMQ holds of one connection and has not yet written. ZeroMQ's thread counts it down.
@@ -207,7 +207,8 @@ Status ZmqLink::State::send(NodeId peer, Frame frame) {
     return hand_over(std::move(frame), *it->second->dealer, nullptr, it->second->flow);
   }
   const auto route = routes.find(peer);
-  if (route == routes.end()) return failure(ErrorKind::kPeerDown, "no connection to node " + std::to_string(peer.value));
+  if (route == routes.end())
+    return failure(ErrorKind::kPeerDown, "no connection to node " + std::to_string(peer.value));
   const auto it = greeted.find(route->second);
   if (it == greeted.end()) return failure(ErrorKind::kPeerDown, "client " + std::to_string(peer.value) + " has gone");
   auto status = hand_over(std::move(frame), *router, &route->second, it->second.flow);
@@ -218,9 +219,11 @@ Status ZmqLink::State::send(NodeId peer, Frame frame) {
   return status;
 }
 
-Status ZmqLink::State::hand_over(Frame frame, ZmqSocket& socket, const std::string* routing_id, const std::shared_ptr<Flow>& flow) {
+Status ZmqLink::State::hand_over(Frame frame, ZmqSocket& socket, const std::string* routing_id,
+                                 const std::shared_ptr<Flow>& flow) {
   if (frame.payload.size() + sizeof(std::uint32_t) > options.max_payload_bytes) {
-    return failure(ErrorKind::kExhausted, "a payload of " + std::to_string(frame.payload.size()) + " bytes; the control plane takes " +
+    return failure(ErrorKind::kExhausted, "a payload of " + std::to_string(frame.payload.size()) +
+                                              " bytes; the control plane takes " +
                                               std::to_string(options.max_payload_bytes));
   }
   const auto message_class = static_cast<std::size_t>(frame.header.message_class);
@@ -257,9 +260,12 @@ Status ZmqLink::State::hand_over(Frame frame, ZmqSocket& socket, const std::stri
   if (!payload.empty()) parts.push_back(ZmqPart(payload, leaving));
   leaving.reset();
   switch (socket.send(parts)) {
-    case 0: break;
-    case EHOSTUNREACH: return failure(ErrorKind::kPeerDown, "the client has gone");
-    default: return failure(ErrorKind::kExhausted, "the queue to the peer is full");
+    case 0:
+      break;
+    case EHOSTUNREACH:
+      return failure(ErrorKind::kPeerDown, "the client has gone");
+    default:
+      return failure(ErrorKind::kExhausted, "the queue to the peer is full");
   }
   ++intake.counters().frames_sent;
   intake.counters().bytes_sent += charged;
@@ -277,7 +283,8 @@ void ZmqLink::State::say(const std::string& routing_id, const Verdict& verdict) 
 void ZmqLink::State::close(const std::shared_ptr<Connection>& connection) {
   connection->closed = true;
   zmq_socket_monitor(connection->dealer->get(), nullptr, 0);
-  // Their connection to us ends as well, in words. ZeroMQ removes closed descriptors from the epoll set by closing them.
+  // Their connection to us ends as well, in words. ZeroMQ removes closed descriptors from the epoll set by closing
+  // them.
   std::erase_if(greeted, [&](const auto& entry) {
     if (entry.second.node != connection->peer || entry.second.incarnation != connection->incarnation) return false;
     say(entry.first, {VerdictCode::kClosed, 0, entry.second.number, node});
@@ -334,7 +341,8 @@ void ZmqLink::State::on_hello(const std::string& routing_id, const std::string& 
   const auto hello = decode_hello(body, &early);
   if (!hello.ok()) {
     intake.count(FrameFault::kWrongHello);
-    if (hello.error().kind == ErrorKind::kInvalid) say(routing_id, {VerdictCode::kWrongVersion, 0, early.connection, node});
+    if (hello.error().kind == ErrorKind::kInvalid)
+      say(routing_id, {VerdictCode::kWrongVersion, 0, early.connection, node});
     return;
   }
   const auto refuse = [&](FrameFault fault, VerdictCode code) {
@@ -351,13 +359,15 @@ void ZmqLink::State::on_hello(const std::string& routing_id, const std::string& 
     return refuse(FrameFault::kWrongToken, VerdictCode::kWrongToken);
   }
   sweep();
-  if (greeted.size() >= kMaxGreeted && !greeted.contains(routing_id)) return refuse(FrameFault::kWrongHello, VerdictCode::kFull);
+  if (greeted.size() >= kMaxGreeted && !greeted.contains(routing_id))
+    return refuse(FrameFault::kWrongHello, VerdictCode::kFull);
   if (is_client(source)) {
     const auto route = routes.find(source);
     if (route != routes.end() && route->second != routing_id) {
       const auto old = greeted.find(route->second);
       // An id in use by a living client of another key stays with it.
-      if (old != greeted.end() && old->second.key != key && reachable(old->first, old->second)) return refuse(FrameFault::kUnauthorised, VerdictCode::kUnauthorised);
+      if (old != greeted.end() && old->second.key != key && reachable(old->first, old->second))
+        return refuse(FrameFault::kUnauthorised, VerdictCode::kUnauthorised);
       if (old != greeted.end()) greeted.erase(old);
     }
     routes[source] = routing_id;
@@ -414,7 +424,8 @@ void ZmqLink::State::on_verdict(Bytes body) {
   const auto it = connections.find(verdict->node);
   if (it == connections.end() || it->second->number != verdict->connection) return;
   const auto connection = it->second;
-  if (verdict->code != VerdictCode::kAccepted) return lose(connection, "the peer says: " + std::string(name(verdict->code)));
+  if (verdict->code != VerdictCode::kAccepted)
+    return lose(connection, "the peer says: " + std::string(name(verdict->code)));
   if (std::exchange(connection->up, true)) return;
   sink->on_peer(connection->peer, PeerChange::kConnected, "");
 }
@@ -424,9 +435,11 @@ void ZmqLink::State::on_frame(NodeId from, Incarnation expected, Bytes body, Zmq
   auto head = intake.open_head(body);
   if (!head.ok()) return;
   const auto said = head->header.source_incarnation;
-  if (head->header.source_node != from || (expected.value != 0 && said != expected)) return intake.count(FrameFault::kWrongSource);
+  if (head->header.source_node != from || (expected.value != 0 && said != expected))
+    return intake.count(FrameFault::kWrongSource);
   const std::size_t payload_bytes = payload_part == nullptr ? 0 : payload_part->bytes().size();
-  if (const auto length = intake.expect_payload(*head, payload_bytes); !length.ok()) return answer(head->header, from, length.error());
+  if (const auto length = intake.expect_payload(*head, payload_bytes); !length.ok())
+    return answer(head->header, from, length.error());
   Buffer payload = payload_part == nullptr ? Buffer() : ZmqPart::to_buffer(std::move(*payload_part));
   const auto header = head->header;
   auto frame = intake.open_payload(std::move(head).value(), std::move(payload));
@@ -448,11 +461,18 @@ bool ZmqLink::State::poll_monitor(const std::shared_ptr<Connection>& connection)
     did = true;
     if (parts.empty() || parts[0].bytes().size() < 2) continue;
     switch (get<std::uint16_t>(parts[0].bytes(), 0)) {
-      case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH: lose(connection, "the peer does not allow this process's key"); break;
+      case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        lose(connection, "the peer does not allow this process's key");
+        break;
       case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-      case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: lose(connection, "the CURVE handshake failed: is its public key right?"); break;
-      case ZMQ_EVENT_DISCONNECTED: lose(connection, "the connection ended"); break;
-      default: break;
+      case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        lose(connection, "the CURVE handshake failed: is its public key right?");
+        break;
+      case ZMQ_EVENT_DISCONNECTED:
+        lose(connection, "the connection ended");
+        break;
+      default:
+        break;
     }
   }
   return did;
@@ -501,8 +521,8 @@ runtime::Outcome<ZmqLink::Endpoint> ZmqLink::parse_address(const LinkAddress& ad
   constexpr std::size_t kMaxUrlBytes = 256;
   const std::string text(reinterpret_cast<const char*>(address.bytes.data()), address.bytes.size());
   const auto space = text.find(' ');
-  if (space == std::string::npos || space > kMaxUrlBytes || !text.starts_with("tcp://") || !is_key_text(text.substr(space + 1)) ||
-      text.find('\0') != std::string::npos) {
+  if (space == std::string::npos || space > kMaxUrlBytes || !text.starts_with("tcp://") ||
+      !is_key_text(text.substr(space + 1)) || text.find('\0') != std::string::npos) {
     return failure(ErrorKind::kInvalid, "a control address reads \"tcp://host:port <public key>\"");
   }
   return Endpoint{text.substr(0, space), text.substr(space + 1)};
@@ -515,7 +535,8 @@ Status ZmqLink::connect(NodeId peer, Incarnation incarnation, const LinkAddress&
     disconnect(peer);
   }
   // Incarnations only grow: what is left of an earlier life of the peer is no longer heard.
-  std::erase_if(state_->greeted, [&](const auto& entry) { return entry.second.node == peer && entry.second.incarnation < incarnation; });
+  std::erase_if(state_->greeted,
+                [&](const auto& entry) { return entry.second.node == peer && entry.second.incarnation < incarnation; });
   auto connection = std::make_shared<State::Connection>();
   connection->peer = peer;
   connection->incarnation = incarnation;
@@ -539,8 +560,8 @@ Status ZmqLink::connect(NodeId peer, Incarnation incarnation, const LinkAddress&
   dealer.set(ZMQ_TCP_KEEPALIVE, 1);
   dealer.set_long(ZMQ_MAXMSGSIZE, static_cast<std::int64_t>(options.max_payload_bytes) + kCurveOverheadBytes);
   const auto monitor_address = "inproc://monitor-" + std::to_string(++state_->monitors);
-  constexpr int kEvents = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                          ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+  constexpr int kEvents = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                          ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
   CONSORT_CHECK(zmq_socket_monitor(dealer.get(), monitor_address.c_str(), kEvents) == 0, zmq_strerror(errno));
   connection->monitor = std::make_unique<ZmqSocket>(state_->context, ZMQ_PAIR);
   CONSORT_CHECK(zmq_connect(connection->monitor->get(), monitor_address.c_str()) == 0, zmq_strerror(errno));

@@ -15,21 +15,21 @@
 namespace consort::transport {
 
 struct ZmqOptions {
-  std::string bind;                  // "tcp://127.0.0.1:0"; port 0: chosen by the system; "": a client, which only connects
-  CurveKeys keys;                    // this process
-  std::vector<AllowedKey> allowed;   // who may connect here, and as whom
-  std::size_t queue_frames = 1024;   // handed to ZeroMQ and not yet written to the wire, per peer and class
-  std::size_t queue_bytes = std::size_t{32} << 20;  // the same in bytes; one frame always fits an empty queue
+  std::string bind;  // "tcp://127.0.0.1:0"; port 0: chosen by the system; "": a client, which only connects
+  CurveKeys keys;    // this process
+  std::vector<AllowedKey> allowed;  // who may connect here, and as whom
+  std::size_t queue_frames = 1024;  // handed to ZeroMQ and not yet written to the wire, per peer and class
+  std::size_t queue_bytes = std::size_t{32} << 20;        // the same in bytes; one frame always fits an empty queue
   std::size_t max_payload_bytes = std::size_t{16} << 20;  // control messages are small; this also bounds a single read
-  bool payload_crc = false;          // CURVE authenticates every byte
-  WireTamper tamper = {};  // for tests: changes what leaves
+  bool payload_crc = false;                               // CURVE authenticates every byte
+  WireTamper tamper = {};                                 // for tests: changes what leaves
 };
 
 // The sender of a frame is the one to whom the key of its connection belongs; routing ids, which a peer chooses itself,
 // prove nothing. A token of zeros is accepted: here the key is the proof. Other tokens must be right.
 //
-// Clients (operator keys, node ids from kFirstClientNode on) cannot be connected to: what is sent to them goes back over
-// their own connection, as long as it lasts.
+// Clients (operator keys, node ids from kFirstClientNode on) cannot be connected to: what is sent to them goes back
+// over their own connection, as long as it lasts.
 class ZmqLink final : public runtime::Link, public runtime::EventSource {
  public:
   // kInvalid in words for an address that cannot be bound, or one that binds every interface.

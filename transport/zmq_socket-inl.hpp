@@ -66,5 +66,4 @@ class ZmqSocket {
   void* socket_;
 };
 
-
 }  // namespace consort::transport

@@ -13,8 +13,8 @@ namespace consort::transport {
 
 namespace {
 
-constexpr std::size_t kMaxParts = 16;       // ZAP has the longest messages: 7 parts
-constexpr std::size_t kCopyBelow = 1024;    // a copy of this size costs less than keeping ZeroMQ's block
+constexpr std::size_t kMaxParts = 16;     // ZAP has the longest messages: 7 parts
+constexpr std::size_t kCopyBelow = 1024;  // a copy of this size costs less than keeping ZeroMQ's block
 
 // What ZeroMQ's thread gives back. The flag is the order between the two threads in terms of our own program.
 struct Lent {
@@ -34,12 +34,14 @@ ZmqPart::ZmqPart(std::span<const std::byte> bytes) : message_(std::make_unique<z
   if (!bytes.empty()) std::memcpy(zmq_msg_data(message_.get()), bytes.data(), bytes.size());
 }
 
-ZmqPart::ZmqPart(std::span<const std::byte> bytes, std::shared_ptr<void> owner) : message_(std::make_unique<zmq_msg_t>()) {
+ZmqPart::ZmqPart(std::span<const std::byte> bytes, std::shared_ptr<void> owner)
+    : message_(std::make_unique<zmq_msg_t>()) {
   auto lent = std::make_unique<Lent>();
   lent->owner = std::move(owner);
   lent->lent.store(true, std::memory_order_release);
-  CONSORT_CHECK(zmq_msg_init_data(message_.get(), const_cast<std::byte*>(bytes.data()), bytes.size(), give_back, lent.get()) == 0,
-                bytes.size());
+  CONSORT_CHECK(
+      zmq_msg_init_data(message_.get(), const_cast<std::byte*>(bytes.data()), bytes.size(), give_back, lent.get()) == 0,
+      bytes.size());
   (void)lent.release();
 }
 

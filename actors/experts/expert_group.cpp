@@ -26,8 +26,9 @@ constexpr std::uint64_t kLoadPieceBytes = std::uint64_t{8} << 20;
 constexpr std::uint64_t kProbeRunBytes = std::uint64_t{32} << 20;
 // ... but no more repetitions than this, where parts are small.
 constexpr std::uint64_t kMaxProbeRepeats = 2000;
-// What is read for a probe is read besides the node's parts: a five hundredth of all experts, so that a node's start reads
-// hardly more than it holds; at least one piece; at most this, which no cache holds, so that memory is timed, not a cache.
+// What is read for a probe is read besides the node's parts: a five hundredth of all experts, so that a node's start
+// reads hardly more than it holds; at least one piece; at most this, which no cache holds, so that memory is timed, not
+// a cache.
 constexpr std::uint64_t kProbeShare = 500;
 constexpr std::uint64_t kMaxProbeBytes = std::uint64_t{256} << 20;
 constexpr std::size_t kProbeRuns = 5;
@@ -47,8 +48,9 @@ std::vector<model::PartKey> probe_pieces(const model::Checkpoint& checkpoint) {
   const auto experts = static_cast<std::uint64_t>(config.n_routed_experts);
   const auto layers = static_cast<std::uint64_t>(config.num_hidden_layers - config.first_k_dense_replace);
   const auto piece = [&](std::uint64_t i) {
-    return model::PartKey{runtime::LayerIndex{layer}, model::PartKind::kRoutedExpert, static_cast<std::uint32_t>(i % experts),
-                          static_cast<std::uint32_t>(i / experts) * unit, unit};
+    return model::PartKey{runtime::LayerIndex{layer}, model::PartKind::kRoutedExpert,
+                          static_cast<std::uint32_t>(i % experts), static_cast<std::uint32_t>(i / experts) * unit,
+                          unit};
   };
   const std::uint64_t piece_bytes = model::part_bytes(checkpoint, piece(0));
   const std::uint64_t budget = std::min(piece_bytes * units * experts * layers / kProbeShare, kMaxProbeBytes);
@@ -130,8 +132,8 @@ Outcome<std::shared_ptr<ExpertGroup::Computation>> ExpertGroup::prepare(ComputeP
   };
   const auto hidden = static_cast<std::uint64_t>(parts_.checkpoint->config().hidden_size);
   if (message.hidden != hidden) {
-    return failure(ErrorKind::kMalformed, "rows of " + std::to_string(message.hidden) + " columns for a model of " +
-                                              std::to_string(hidden));
+    return failure(ErrorKind::kMalformed,
+                   "rows of " + std::to_string(message.hidden) + " columns for a model of " + std::to_string(hidden));
   }
   if (view_ != nullptr && model_plan(view_->numeric_plan).digest() != message.plan_digest) {
     return wrong_epoch("the parts were cut by another numeric plan");
@@ -215,9 +217,8 @@ void ExpertGroup::load_next(std::uint64_t order) {
   runtime::DeviceWork work;
   work.label = "load parts";
   work.weight_bytes = bytes;
-  work.run = [status, piece = std::move(piece), store = parts_.store, checkpoint = parts_.checkpoint](runtime::Workers&) {
-    *status = store->load(*checkpoint, piece);
-  };
+  work.run = [status, piece = std::move(piece), store = parts_.store,
+              checkpoint = parts_.checkpoint](runtime::Workers&) { *status = store->load(*checkpoint, piece); };
   compute(std::move(work), MessageClass::kBackground, [this, order, bytes, status] {
     if (!loading_ || loading_->order != order) return;
     if (!status->ok()) {
@@ -270,7 +271,8 @@ void ExpertGroup::on(cluster::ProbeParts, runtime::ReplyTo<cluster::PartsProbed>
       probe_->weights.push_back(scratch->find(key));
       bytes += model::weight_bytes(*probe_->weights.back());
     }
-    probe_->repeats = std::clamp<std::uint64_t>(kProbeRunBytes / std::max<std::uint64_t>(bytes, 1), 1, kMaxProbeRepeats);
+    probe_->repeats =
+        std::clamp<std::uint64_t>(kProbeRunBytes / std::max<std::uint64_t>(bytes, 1), 1, kMaxProbeRepeats);
     probe_->run_bytes = bytes * probe_->repeats;
     const auto hidden = static_cast<std::size_t>(parts_.checkpoint->config().hidden_size);
     probe_->row.resize(hidden);
@@ -291,11 +293,13 @@ void ExpertGroup::probe_next() {
   work.label = "probe parts";
   work.weight_bytes = probe_->run_bytes;
   work.rows = 1;
-  work.run = [probe = probe_](runtime::Workers& workers) {
+  const std::uint64_t repeats = parts_.is_timed_by_model ? 1 : probe_->repeats;
+  work.run = [probe = probe_, repeats](runtime::Workers& workers) {
     const auto hidden = static_cast<std::int64_t>(probe->row.size());
-    const runtime::ConstTensorView row(reinterpret_cast<const std::byte*>(probe->row.data()), runtime::Dtype::kF32, {1, hidden});
+    const runtime::ConstTensorView row(reinterpret_cast<const std::byte*>(probe->row.data()), runtime::Dtype::kF32,
+                                       {1, hidden});
     const runtime::TensorView out(reinterpret_cast<std::byte*>(probe->out.data()), runtime::Dtype::kF32, {1, hidden});
-    for (std::uint64_t i = 0; i < probe->repeats; ++i) {
+    for (std::uint64_t i = 0; i < repeats; ++i) {
       for (const auto& weights : probe->weights) model::compute_part(*weights, row, out, workers);
     }
   };

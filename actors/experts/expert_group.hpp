@@ -21,8 +21,9 @@ namespace consort::actors {
 struct ExpertGroupParts {
   std::shared_ptr<const model::Checkpoint> checkpoint;
   std::shared_ptr<model::PartStore> store;
-  runtime::BufferPool* buffers = nullptr;  // outputs are taken from here
+  runtime::BufferPool* buffers = nullptr;                                             // outputs are taken from here
   std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;  // of LoadParts; may be empty
+  bool is_timed_by_model = false;  // the device's time is computed, not spent: a probe need not repeat what it times
 };
 
 class ExpertGroup final : public runtime::ActorOf<ExpertGroup, ExpertGroupProtocol> {

@@ -41,7 +41,8 @@ Outcome<runtime::Done> check_tables(const ComputeParts& message) {
   std::uint64_t first = 0;
   for (std::uint32_t p = 0; p < message.part_count; ++p, table += kPartWords) {
     const std::uint64_t count = table[4];
-    if (table[0] != static_cast<std::uint32_t>(model::PartKind::kRoutedExpert)) return malformed("unknown kind of part");
+    if (table[0] != static_cast<std::uint32_t>(model::PartKind::kRoutedExpert))
+      return malformed("unknown kind of part");
     if (table[3] == 0 || count == 0) return malformed("a part without columns or rows");
     if (first + count > message.output_count) return malformed("parts want more rows than announced");
     for (std::uint64_t i = first; i < first + count; ++i) {
@@ -86,8 +87,9 @@ std::size_t compute_parts_payload_bytes(std::size_t row_count, std::size_t hidde
 void pack_compute_parts(ComputeParts& message, Buffer payload, runtime::ConstTensorView source,
                         std::span<const std::uint32_t> rows, std::span<const PartRequest> parts) {
   const auto row_bytes = static_cast<std::size_t>(source.cols()) * sizeof(float);
-  CONSORT_CHECK(payload.size() == compute_parts_payload_bytes(rows.size(), static_cast<std::size_t>(source.cols()), parts),
-                payload.size(), rows.size(), parts.size());
+  CONSORT_CHECK(
+      payload.size() == compute_parts_payload_bytes(rows.size(), static_cast<std::size_t>(source.cols()), parts),
+      payload.size(), rows.size(), parts.size());
   message.hidden = static_cast<std::uint32_t>(source.cols());
   message.row_count = static_cast<std::uint32_t>(rows.size());
   message.part_count = static_cast<std::uint32_t>(parts.size());
@@ -118,7 +120,8 @@ void pack_compute_parts(ComputeParts& message, Buffer payload, runtime::ConstTen
 }
 
 model::PartKey part_key(const cluster::PartId& id) {
-  return {runtime::LayerIndex{id.layer}, static_cast<model::PartKind>(id.kind), id.index, id.first_column, id.column_count};
+  return {runtime::LayerIndex{id.layer}, static_cast<model::PartKind>(id.kind), id.index, id.first_column,
+          id.column_count};
 }
 
 cluster::PartId part_id(const model::PartKey& key) {
@@ -144,17 +147,17 @@ using actors::PartOutputs;
 Outcome<WireMessage> Codec<ComputeParts>::encode(const ComputeParts& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, actors::write_metadata<actors::wire::ComputeParts>([&](auto to) {
-    to.setDecoderNode(message.key.decoder_node.value);
-    to.setDecoderIncarnation(message.key.decoder_incarnation.value);
-    to.setStep(message.key.step);
-    to.setLayer(message.key.layer.value);
-    to.setMicroBatch(message.key.micro_batch);
-    to.setPlanDigest(message.plan_digest);
-    to.setHidden(message.hidden);
-    to.setRowCount(message.row_count);
-    to.setPartCount(message.part_count);
-    to.setOutputCount(message.output_count);
-  }));
+                to.setDecoderNode(message.key.decoder_node.value);
+                to.setDecoderIncarnation(message.key.decoder_incarnation.value);
+                to.setStep(message.key.step);
+                to.setLayer(message.key.layer.value);
+                to.setMicroBatch(message.key.micro_batch);
+                to.setPlanDigest(message.plan_digest);
+                to.setHidden(message.hidden);
+                to.setRowCount(message.row_count);
+                to.setPartCount(message.part_count);
+                to.setOutputCount(message.output_count);
+              }));
   out.payload = message.payload;
   return out;
 }
@@ -193,9 +196,9 @@ Outcome<ComputeParts> Codec<ComputeParts>::decode(std::span<const std::byte> met
 Outcome<WireMessage> Codec<PartOutputs>::encode(const PartOutputs& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, actors::write_metadata<actors::wire::PartOutputs>([&](auto to) {
-    to.setHidden(message.hidden);
-    to.setOutputCount(message.output_count);
-  }));
+                to.setHidden(message.hidden);
+                to.setOutputCount(message.output_count);
+              }));
   out.payload = message.outputs;
   return out;
 }

@@ -63,8 +63,9 @@ struct PartRequest {
 };
 inline constexpr std::size_t kPartWords = 5;  // U32 per part in the payload
 std::size_t compute_parts_payload_bytes(std::size_t row_count, std::size_t hidden, std::span<const PartRequest> parts);
-// Fills payload (of just that size) and the counts of `message`. `rows` are the rows of `source` [*, hidden] that travel,
-// ascending; the requests' row numbers are those of `source` and each must be among them. All parts are of one layer.
+// Fills payload (of just that size) and the counts of `message`. `rows` are the rows of `source` [*, hidden] that
+// travel, ascending; the requests' row numbers are those of `source` and each must be among them. All parts are of one
+// layer.
 void pack_compute_parts(ComputeParts& message, runtime::Buffer payload, runtime::ConstTensorView source,
                         std::span<const std::uint32_t> rows, std::span<const PartRequest> parts);
 

@@ -28,7 +28,8 @@ std::vector<std::optional<std::size_t>> choose_replicas(std::span<const PartToPl
   std::vector<std::size_t> order(parts.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    if (parts[a].replicas.size() != parts[b].replicas.size()) return parts[a].replicas.size() < parts[b].replicas.size();
+    if (parts[a].replicas.size() != parts[b].replicas.size())
+      return parts[a].replicas.size() < parts[b].replicas.size();
     return parts[a].bytes > parts[b].bytes;
   });
   std::vector<std::optional<std::size_t>> chosen(parts.size());

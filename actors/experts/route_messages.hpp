@@ -1,5 +1,5 @@
-// RoutePass and RoutedOutputs: a Decoder's pass asks the Router beside it for the parts of one layer. Never on the wire.
-// SPDX-License-Identifier: Apache-2.0
+// RoutePass and RoutedOutputs: a Decoder's pass asks the Router beside it for the parts of one layer. Never on the
+// wire. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ struct RoutePass {
   using Reply = RoutedOutputs;
   DispatchKey key;
   std::uint32_t hidden = 0;
-  runtime::Buffer rows;             // F32 [routes.tokens, hidden]
+  runtime::Buffer rows;  // F32 [routes.tokens, hidden]
   model::Routes routes;
   std::vector<std::uint8_t> alive;  // [rows] rows with 0 are not computed; empty: all are
   runtime::MessageClass urgency = runtime::MessageClass::kDecode;
@@ -40,12 +40,10 @@ struct RoutePass {
   bool visit_all_nodes = false;
 };
 
-using RouterProtocol =
-    runtime::Protocol<runtime::Ask<RoutePass>, runtime::Tell<cluster::ViewChanged>, runtime::Tell<cluster::PeerSuspected>,
-                      runtime::Tell<cluster::PeerLost>>;
-using ExpertGroupProtocol =
-    runtime::Protocol<runtime::Ask<ComputeParts>, runtime::Ask<cluster::LoadParts>, runtime::Ask<cluster::ProbeParts>,
-                      runtime::Tell<cluster::ViewChanged>, runtime::Tell<cluster::PeerSuspected>,
-                      runtime::Tell<cluster::PeerLost>>;
+using RouterProtocol = runtime::Protocol<runtime::Ask<RoutePass>, runtime::Tell<cluster::ViewChanged>,
+                                         runtime::Tell<cluster::PeerSuspected>, runtime::Tell<cluster::PeerLost>>;
+using ExpertGroupProtocol = runtime::Protocol<runtime::Ask<ComputeParts>, runtime::Ask<cluster::LoadParts>,
+                                              runtime::Ask<cluster::ProbeParts>, runtime::Tell<cluster::ViewChanged>,
+                                              runtime::Tell<cluster::PeerSuspected>, runtime::Tell<cluster::PeerLost>>;
 
 }  // namespace consort::actors

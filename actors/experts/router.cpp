@@ -32,9 +32,9 @@ struct Router::PassPart {
   std::int64_t range = 0;         // column range of the plan
   bool done = false;
   bool given_up = false;
-  int outstanding = 0;            // dispatches that carry it and whose node is not suspected
-  std::vector<Life> tried;        // each dispatch goes once to each replica
-  std::optional<NodeId> visit;    // a visit: only this node will do
+  int outstanding = 0;          // dispatches that carry it and whose node is not suspected
+  std::vector<Life> tried;      // each dispatch goes once to each replica
+  std::optional<NodeId> visit;  // a visit: only this node will do
 };
 
 struct Router::Pass {
@@ -65,7 +65,9 @@ struct Router::Dispatch {
 
 Router::Router(RouterSettings settings, runtime::BufferPool& buffers, cluster::ClusterViewPtr view,
                std::shared_ptr<RouterCounters> counters)
-    : settings_(settings), buffers_(buffers), counters_(counters ? std::move(counters) : std::make_shared<RouterCounters>()) {
+    : settings_(settings),
+      buffers_(buffers),
+      counters_(counters ? std::move(counters) : std::make_shared<RouterCounters>()) {
   on(cluster::ViewChanged{std::move(view)});
 }
 
@@ -73,7 +75,8 @@ Router::~Router() = default;
 
 void Router::on(RoutePass message, runtime::ReplyTo<RoutedOutputs> reply, const runtime::Context& context) {
   const auto rows = static_cast<std::size_t>(message.routes.tokens);
-  CONSORT_CHECK(message.rows.size() == rows * message.hidden * sizeof(float), message.rows.size(), rows, message.hidden);
+  CONSORT_CHECK(message.rows.size() == rows * message.hidden * sizeof(float), message.rows.size(), rows,
+                message.hidden);
   auto pass = std::make_unique<Pass>();
   pass->name = next_name_++;
   pass->message = std::move(message);
@@ -91,8 +94,8 @@ void Router::on(RoutePass message, runtime::ReplyTo<RoutedOutputs> reply, const 
 // Every live row's experts, cut by the numeric plan.
 void Router::open_parts(Pass& pass) {
   const RoutePass& message = pass.message;
-  pass.result.outputs = model::PartOutputs(message.routes.tokens, message.routes.top_k,
-                                           static_cast<std::int64_t>(plan_.columns.size()));
+  pass.result.outputs =
+      model::PartOutputs(message.routes.tokens, message.routes.top_k, static_cast<std::int64_t>(plan_.columns.size()));
   const std::vector<model::Assignment> assignments = model::by_expert(message.routes, message.alive);
   for (std::size_t first = 0, last = 0; first < assignments.size(); first = last) {
     const std::uint32_t expert = assignments[first].expert;
@@ -183,8 +186,9 @@ void Router::send_parts(Pass& pass, std::span<const std::size_t> parts, Cause ca
     for (const NodeId node : replicas[i]) {
       if (!nodes.contains(node)) nodes.emplace(node, node_now(node, pass));
     }
-    to_place[i] = {part_cost_bytes(settings_.bytes_per_column * part.request.part.column_count, part.request.rows.size()),
-                   replicas[i]};
+    to_place[i] = {
+        part_cost_bytes(settings_.bytes_per_column * part.request.part.column_count, part.request.rows.size()),
+        replicas[i]};
   }
   const auto chosen = choose_replicas(to_place, nodes);
   std::map<NodeId, std::vector<std::size_t>> by_node;
@@ -253,7 +257,8 @@ void Router::send_to(Pass& pass, Life to, std::span<const std::size_t> parts) {
   PeerPace& peer = pace(to.node, dispatch.urgency);
   peer.note_dispatch(now());
   dispatch.late_timer = after(peer.late_after(), [this, name] { on_late(name); });
-  const runtime::RefTo<ExpertGroupProtocol> group{{to.node, to.incarnation, cluster::actor_id(cluster::Role::kExpertGroup)}};
+  const runtime::RefTo<ExpertGroupProtocol> group{
+      {to.node, to.incarnation, cluster::actor_id(cluster::Role::kExpertGroup)}};
   const runtime::SendOptions options{dispatch.urgency, view_->epoch};
   const Duration patience = std::max(Duration(1), pass.deadline - now());
   ask(group, std::move(message), patience, options).then([this, name](Outcome<PartOutputs> outcome) {
@@ -283,7 +288,8 @@ void Router::on_answer(std::uint64_t name, Outcome<PartOutputs> outcome) {
   if (outcome.ok() && fits(dispatch, outcome.value())) {
     keep_outputs(pass, dispatch, std::move(outcome).value());
   } else {
-    const Error error = outcome.ok() ? Error{ErrorKind::kMalformed, "its outputs do not fit what was asked for"} : outcome.error();
+    const Error error =
+        outcome.ok() ? Error{ErrorKind::kMalformed, "its outputs do not fit what was asked for"} : outcome.error();
     // A wire may break between two living nodes: only what is said of the life itself counts for good.
     if (error.kind == ErrorKind::kStaleIncarnation) lost_.insert(dispatch.to);
     pass.result.why_waiting = "node " + node_name(dispatch.to.node) + ": " + describe(error);
@@ -292,7 +298,8 @@ void Router::on_answer(std::uint64_t name, Outcome<PartOutputs> outcome) {
       if (!pass.parts[p].done && !pass.parts[p].given_up && pass.parts[p].outstanding == 0) open.push_back(p);
     }
     if (!open.empty()) {
-      env().trace.record({"replayed", "dispatch", now(), Duration(0), dispatch.to.node.value, dispatch.key.layer.value});
+      env().trace.record(
+          {"replayed", "dispatch", now(), Duration(0), dispatch.to.node.value, dispatch.key.layer.value});
       send_parts(pass, open, Cause::kReplay);
     }
   }
@@ -436,7 +443,8 @@ void Router::finish_if_whole(std::uint64_t name) {
   if (pass.left > 0 && !pass.result.waiting.empty()) {
     for (PassPart& part : pass.parts) {
       if (part.done || part.given_up || part.visit) continue;
-      const bool wanted = std::ranges::any_of(part.request.rows, [&](std::uint32_t row) { return pass.result.waiting[row] == 0; });
+      const bool wanted =
+          std::ranges::any_of(part.request.rows, [&](std::uint32_t row) { return pass.result.waiting[row] == 0; });
       if (wanted) continue;
       part.given_up = true;
       --pass.left;
@@ -445,6 +453,7 @@ void Router::finish_if_whole(std::uint64_t name) {
   if (pass.left > 0) return;
   if (pass.result.waiting.empty() && !pass.message.visit_all_nodes) pass.result.why_waiting.clear();
   pass.result.visited.assign(pass.visited.begin(), pass.visited.end());
+  if (settings_.observer != nullptr) settings_.observer->on_answered(pass.message, pass.result);
   pass.reply.send(std::move(pass.result));
   passes_.erase(at);
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/experts/pass_observer.hpp"
 #include "actors/experts/peer_pace.hpp"
 #include "actors/experts/replica_choice.hpp"
 #include "actors/experts/route_messages.hpp"
@@ -21,6 +22,7 @@ namespace consort::actors {
 struct RouterSettings {
   // Weights per column of a part: 3 x hidden x bytes of the experts' dtype. What a part costs beside another one.
   double bytes_per_column = 1;
+  PassObserver* observer = nullptr;
 };
 
 // What happened so far; tests and status read it.

@@ -71,7 +71,8 @@ void Batcher::on(GenerateTokens message, runtime::ReplyTo<GenerationAccepted> re
   if (!allowed.ok()) return reply.reject(std::move(allowed).error());
   std::uint32_t before = 0;
   for (const auto& [name, other] : requests_) before += other->decoder.value == 0 && !other->whole ? 1 : 0;
-  Request& request = enter(std::move(message.prompt), std::chrono::milliseconds(std::min(message.deadline_ms, kMaxDeadlineMs)));
+  Request& request =
+      enter(std::move(message.prompt), std::chrono::milliseconds(std::min(message.deadline_ms, kMaxDeadlineMs)));
   request.client = context.source;
   request.stream = message.stream;
   request.sampling = message.sampling;
@@ -99,13 +100,15 @@ void Batcher::on(GrantTokens message, const Context& context) {
   Request* request = find(context.source, message.stream);
   if (request == nullptr) return;  // it ended while the grant was on its way
   // A stream has no more tokens than this, so that credit cannot overflow.
-  request->credits = std::min(request->max_new_tokens, message.count) + std::min(request->credits, request->max_new_tokens);
+  request->credits =
+      std::min(request->max_new_tokens, message.count) + std::min(request->credits, request->max_new_tokens);
   stream_tokens(*request);
   schedule();
 }
 
 void Batcher::on(CancelGeneration message, const Context& context) {
-  if (Request* request = find(context.source, message.stream)) end(request->name, EndReason::kCancelled, "cancelled by its client");
+  if (Request* request = find(context.source, message.stream))
+    end(request->name, EndReason::kCancelled, "cancelled by its client");
   schedule();
 }
 
@@ -170,12 +173,13 @@ void Batcher::end(std::uint64_t name, EndReason reason, std::string text) {
     case RequestKind::kGeneration:
       ++counters_->ended;
       tell(runtime::RefTo<StreamProtocol>{request->client},
-           GenerationEnded{request->stream, reason, std::move(text), request->prompt_count, request->sent, request->moves,
-                           request->waits});
+           GenerationEnded{request->stream, reason, std::move(text), request->prompt_count, request->sent,
+                           request->moves, request->waits});
       break;
     case RequestKind::kLogits:
       if (request->logits_reply) {
-        request->logits_reply->reject({reason == EndReason::kDeadline ? ErrorKind::kTimedOut : ErrorKind::kInvalid, std::move(text)});
+        request->logits_reply->reject(
+            {reason == EndReason::kDeadline ? ErrorKind::kTimedOut : ErrorKind::kInvalid, std::move(text)});
       }
       break;
     case RequestKind::kWarmUp:
@@ -195,8 +199,8 @@ void Batcher::on_deadline(std::uint64_t name) {
 }
 
 std::string Batcher::state_in_words(const Request& request) const {
-  const std::string made = "after " + std::to_string(request.generated.size()) + " of " +
-                           std::to_string(request.max_new_tokens) + " tokens";
+  const std::string made =
+      "after " + std::to_string(request.generated.size()) + " of " + std::to_string(request.max_new_tokens) + " tokens";
   if (request.whole) return made + ", " + std::to_string(request.sent) + " of which the client gave credit for";
   if (request.is_waiting) return made + ", while it waited: " + request.waiting_for;
   if (request.decoder.value == 0) {

@@ -1,5 +1,5 @@
-// Batcher: keeps every request's committed tokens, decides what runs in the next step of each Decoder, streams the tokens.
-// SPDX-License-Identifier: Apache-2.0
+// Batcher: keeps every request's committed tokens, decides what runs in the next step of each Decoder, streams the
+// tokens. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,7 @@ class Batcher final : public runtime::ActorOf<Batcher, BatcherProtocol> {
   void on(cluster::PeerLost message);
 
  private:
-  struct Request;       // batcher_records.hpp
+  struct Request;  // batcher_records.hpp
   struct DecoderPeer;
   struct StepInFlight;
   struct WarmUpJob;

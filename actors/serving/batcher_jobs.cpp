@@ -48,7 +48,8 @@ std::vector<NodeId> without(const std::set<NodeId>& all, const std::set<NodeId>&
 
 }  // namespace
 
-// --- logits ------------------------------------------------------------------------------------------------------------
+// --- logits
+// ------------------------------------------------------------------------------------------------------------
 
 void Batcher::on(ComputeLogits message, runtime::ReplyTo<LogitsComputed> reply) {
   if (runtime::Status allowed = may_enter(message.ids); !allowed.ok()) return reply.reject(std::move(allowed).error());
@@ -92,7 +93,8 @@ void Batcher::drop_logits(std::uint64_t capture) {
   kept_logits_.erase(kept);
 }
 
-// --- warm-up -----------------------------------------------------------------------------------------------------------
+// --- warm-up
+// -----------------------------------------------------------------------------------------------------------
 
 void Batcher::on(WarmUp message, runtime::ReplyTo<WarmUpDone> reply) {
   auto job = std::make_unique<WarmUpJob>();
@@ -109,7 +111,8 @@ void Batcher::drive_warm_ups() {
   for (const auto& [name, job] : warm_ups_) {
     const std::set<NodeId> needed = view_ == nullptr ? std::set<NodeId>{} : trunks(*view_);
     const bool is_planned = view_ != nullptr && !view_->placement.empty();
-    if (is_planned && !needed.empty() && without(needed, job->warmed).empty() && without(holders(*view_), job->visited).empty()) {
+    if (is_planned && !needed.empty() && without(needed, job->warmed).empty() &&
+        without(holders(*view_), job->visited).empty()) {
       job->reply.send({{job->warmed.begin(), job->warmed.end()}, {job->visited.begin(), job->visited.end()}});
       over.push_back(name);
       continue;
@@ -121,7 +124,8 @@ void Batcher::drive_warm_ups() {
     }
     for (const NodeId node : needed) {
       const auto peer = decoders_.find(node);
-      const bool is_here = is_planned && peer != decoders_.end() && peer->second->is_open && !is_suspected(*peer->second);
+      const bool is_here =
+          is_planned && peer != decoders_.end() && peer->second->is_open && !is_suspected(*peer->second);
       if (!is_here || job->warmed.contains(node) || job->asked.contains(node)) continue;
       job->asked.insert(node);
       Request& request = enter({0}, job->deadline - now());
@@ -166,8 +170,10 @@ std::string Batcher::missing_in_words(const WarmUpJob& job) const {
   const auto needed = trunks(*view_);
   if (needed.empty()) return "no node with the trunk role is ready";
   std::string text = "no token has come through";
-  if (const auto missing = without(needed, job.warmed); !missing.empty()) text += "; Decoders without one: " + names_of(*view_, missing);
-  if (const auto missing = without(holders(*view_), job.visited); !missing.empty()) text += "; not crossed: " + names_of(*view_, missing);
+  if (const auto missing = without(needed, job.warmed); !missing.empty())
+    text += "; Decoders without one: " + names_of(*view_, missing);
+  if (const auto missing = without(holders(*view_), job.visited); !missing.empty())
+    text += "; not crossed: " + names_of(*view_, missing);
   return job.trouble.empty() ? text : text + "; " + job.trouble;
 }
 

@@ -32,22 +32,22 @@ struct Batcher::Request {
   runtime::ActorRef client;
   std::uint64_t stream = 0;
   std::uint32_t prompt_count = 0;
-  std::vector<std::uint32_t> tokens;   // prompt and committed ones: all that another Decoder needs to go on
-  std::vector<StepToken> generated;    // the committed ones
+  std::vector<std::uint32_t> tokens;  // prompt and committed ones: all that another Decoder needs to go on
+  std::vector<StepToken> generated;   // the committed ones
   model::SamplingParams sampling;
   std::uint32_t max_new_tokens = 0;
   std::vector<std::uint32_t> stop_ids;
   runtime::Instant deadline;
   runtime::TimerId deadline_timer = 0;
   std::uint32_t credits = 0;
-  std::uint32_t sent = 0;              // of generated
-  std::optional<EndReason> whole;      // all tokens are made; what is left is to send them
+  std::uint32_t sent = 0;          // of generated
+  std::optional<EndReason> whole;  // all tokens are made; what is left is to send them
   // Where it runs.
-  runtime::NodeId decoder;             // 0: nowhere
+  runtime::NodeId decoder;  // 0: nowhere
   std::uint64_t ledger = 0;
   PageLease lease;
-  std::uint32_t kv_length = 0;         // tokens whose KV the Decoder has
-  bool is_waiting = false;             // its last step lacked a part
+  std::uint32_t kv_length = 0;  // tokens whose KV the Decoder has
+  bool is_waiting = false;      // its last step lacked a part
   runtime::Instant retry_at;
   std::string waiting_for;
   std::uint32_t moves = 0;
@@ -55,14 +55,14 @@ struct Batcher::Request {
   // Logits and warm-up.
   std::optional<runtime::ReplyTo<LogitsComputed>> logits_reply;
   std::uint64_t capture = 0;
-  std::uint64_t warm_up = 0;           // the job it belongs to
-  runtime::NodeId pinned;              // only this Decoder will do; 0: any
+  std::uint64_t warm_up = 0;  // the job it belongs to
+  runtime::NodeId pinned;     // only this Decoder will do; 0: any
 };
 
 struct Batcher::DecoderPeer {
   runtime::NodeId node;
   runtime::Incarnation incarnation;
-  bool is_open = false;                // the ledger is
+  bool is_open = false;  // the ledger is
   std::uint64_t ledger_name = 0;
   std::shared_ptr<PageLedger> ledger;
   LedgerOpened limits;
@@ -83,7 +83,7 @@ struct Batcher::StepInFlight {
     bool samples = false;
   };
   std::vector<Row> rows;
-  std::vector<PageLease> leases;       // pages stay taken until the Decoder has answered, whatever becomes of requests
+  std::vector<PageLease> leases;  // pages stay taken until the Decoder has answered, whatever becomes of requests
 };
 
 struct Batcher::KeptLogits {
@@ -96,10 +96,10 @@ struct Batcher::WarmUpJob {
   runtime::ReplyTo<WarmUpDone> reply;
   runtime::Instant deadline;
   runtime::TimerId timer = 0;
-  std::set<runtime::NodeId> asked;     // Decoders with a request under way
+  std::set<runtime::NodeId> asked;  // Decoders with a request under way
   std::set<runtime::NodeId> warmed;
   std::set<runtime::NodeId> visited;
-  std::string trouble;                 // the last one
+  std::string trouble;  // the last one
 };
 
 }  // namespace consort::actors

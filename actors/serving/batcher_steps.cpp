@@ -36,9 +36,8 @@ void Batcher::schedule() {
 
 // Gives requests that run nowhere a Decoder and all pages that they can ever need, oldest first.
 void Batcher::place_requests() {
-  const bool any_good = std::ranges::any_of(decoders_, [&](const auto& entry) {
-    return entry.second->is_open && !is_suspected(*entry.second);
-  });
+  const bool any_good = std::ranges::any_of(
+      decoders_, [&](const auto& entry) { return entry.second->is_open && !is_suspected(*entry.second); });
   std::uint32_t running = 0;
   for (const auto& [name, request] : requests_) {
     if (request->decoder.value == 0) continue;
@@ -98,13 +97,14 @@ Batcher::DecoderPeer* Batcher::choose_decoder(const Request& request, std::uint3
 Status Batcher::fits_decoder(const Request& request, const DecoderPeer& peer) const {
   const std::uint64_t positions = std::uint64_t{request.prompt_count} + request.max_new_tokens;
   if (positions > peer.limits.context_tokens) {
-    return failure(ErrorKind::kInvalid, "the prompt has " + std::to_string(request.prompt_count) + " tokens and may grow by " +
-                                            std::to_string(request.max_new_tokens) + "; the model takes " +
-                                            std::to_string(peer.limits.context_tokens));
+    return failure(ErrorKind::kInvalid, "the prompt has " + std::to_string(request.prompt_count) +
+                                            " tokens and may grow by " + std::to_string(request.max_new_tokens) +
+                                            "; the model takes " + std::to_string(peer.limits.context_tokens));
   }
   const std::uint32_t pages = pages_needed(request.prompt_count, request.max_new_tokens);
   if (pages > peer.ledger->page_count()) {
-    return failure(ErrorKind::kInvalid, "the request needs " + std::to_string(pages) + " KV pages of 64 positions; the Decoder has " +
+    return failure(ErrorKind::kInvalid, "the request needs " + std::to_string(pages) +
+                                            " KV pages of 64 positions; the Decoder has " +
                                             std::to_string(peer.ledger->page_count()) + " (give its node more memory)");
   }
   for (const std::uint32_t token : request.tokens) {
@@ -147,7 +147,8 @@ void Batcher::run_next_step(DecoderPeer& peer) {
     sequence.pages = request.lease.pages();
     const auto first = request.tokens.begin() + request.kv_length;
     sequence.tokens.assign(first, first + rows.row_count);
-    const bool samples = request.kv_length + rows.row_count == request.tokens.size() && request.kind != RequestKind::kLogits;
+    const bool samples =
+        request.kv_length + rows.row_count == request.tokens.size() && request.kind != RequestKind::kLogits;
     sequence.first_sampled_row = samples ? rows.row_count - 1 : rows.row_count;
     sequence.sampling = request.sampling;
     sequence.capture = request.capture;
@@ -158,9 +159,8 @@ void Batcher::run_next_step(DecoderPeer& peer) {
   }
   peer.step = step;
   ++counters_->steps;
-  ask(peer.ref(), std::move(message), last_deadline - now() + kStepGrace, options).then([this, step](Outcome<StepDone> outcome) {
-    on_step(step, std::move(outcome));
-  });
+  ask(peer.ref(), std::move(message), last_deadline - now() + kStepGrace, options)
+      .then([this, step](Outcome<StepDone> outcome) { on_step(step, std::move(outcome)); });
 }
 
 void Batcher::on_step(const std::shared_ptr<StepInFlight>& step, Outcome<StepDone> outcome) {
@@ -186,6 +186,7 @@ void Batcher::on_step(const std::shared_ptr<StepInFlight>& step, Outcome<StepDon
   } else if (is_current) {
     lose_decoder(step->decoder);
   }
+  step->leases.clear();  // before pages are counted and given out again
   schedule();
 }
 

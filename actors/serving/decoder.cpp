@@ -29,7 +29,8 @@ namespace {
 constexpr Duration kAnswerMargin = std::chrono::milliseconds(20);
 // Captured tensors of one Decoder: a few hundred positions of the widest vocabulary.
 constexpr std::uint64_t kMaxCaptureBytes = std::uint64_t{1} << 30;
-// The shared expert is about a quarter of a layer's trunk, in weights and in work for a row: what simulated devices go by.
+// The shared expert is about a quarter of a layer's trunk, in weights and in work for a row: what simulated devices go
+// by.
 constexpr std::uint64_t kSharedShare = 4;
 
 }  // namespace
@@ -41,14 +42,15 @@ struct Decoder::MicroBatch {
   std::unique_ptr<model::PassListener> listener;
   std::unique_ptr<model::ForwardPass> pass;
   Step step = Step::kReady;
-  std::uint64_t advances = 0;     // done so far; the next one ends before the parts of one more layer
-  bool is_away = false;           // the shared expert is being computed
+  std::uint64_t advances = 0;        // done so far; the next one ends before the parts of one more layer
+  bool is_away = false;              // the shared expert is being computed
   std::vector<std::size_t> leavers;  // sequences that leave before the next advance
   std::optional<RoutedOutputs> outputs;
   // What the last advance came to.
   std::optional<RoutePass> needed;
   std::vector<model::RowOrigin> origins;  // of needed->rows
   std::int64_t top_k = 0;
+  DispatchKey key;                                                  // of what was asked for last
   std::vector<std::pair<std::size_t, Outcome<StepToken>>> sampled;  // with their sequences, in order of position
 };
 
@@ -63,7 +65,8 @@ struct Decoder::Running {
   StepDone done;
   std::set<runtime::NodeId> visited;
 
-  void keep_going(MicroBatch& batch, std::span<const std::size_t> leavers, runtime::Env& env, runtime::Workers& workers);
+  void keep_going(MicroBatch& batch, std::span<const std::size_t> leavers, runtime::Env& env,
+                  runtime::Workers& workers);
   void sample(MicroBatch& batch);
   void read_parts_needed(MicroBatch& batch, const model::PartsNeeded& needed);
 };
@@ -78,11 +81,13 @@ class CaptureListener final : public model::PassListener {
     for (std::size_t r = 0; r < rows.size(); ++r) {
       Capture* capture = captures_[rows[r].sequence].get();
       if (capture == nullptr) continue;
-      const std::span<const float> row(hidden.f32(static_cast<std::int64_t>(r)), static_cast<std::size_t>(hidden.cols()));
+      const std::span<const float> row(hidden.f32(static_cast<std::int64_t>(r)),
+                                       static_cast<std::size_t>(hidden.cols()));
       capture->keep_hidden(index, rows[r].position, row);
     }
   }
-  void on_routes(runtime::LayerIndex layer, std::span<const model::RowOrigin> rows, const model::Routes& routes) override {
+  void on_routes(runtime::LayerIndex layer, std::span<const model::RowOrigin> rows,
+                 const model::Routes& routes) override {
     const auto top_k = static_cast<std::size_t>(routes.top_k);
     for (std::size_t r = 0; r < rows.size(); ++r) {
       Capture* capture = captures_[rows[r].sequence].get();
@@ -161,7 +166,8 @@ Status Decoder::begin(Running& step) {
   std::size_t rows = 0;
   for (const StepSequence& sequence : step.message.sequences) {
     rows += sequence.tokens.size();
-    if (sequence.first_sampled_row > sequence.tokens.size()) return failure(ErrorKind::kInvalid, "rows to sample that are not there");
+    if (sequence.first_sampled_row > sequence.tokens.size())
+      return failure(ErrorKind::kInvalid, "rows to sample that are not there");
     CONSORT_RETURN_IF_ERROR(model::check(sequence.sampling));
     std::shared_ptr<Capture> capture;
     if (sequence.capture != 0) {
@@ -169,7 +175,8 @@ Status Decoder::begin(Running& step) {
       if (kept == nullptr) kept = std::make_shared<Capture>(parts_.trunk->config());
       const std::uint64_t tokens = sequence.first_position + sequence.tokens.size();
       if (Capture::bytes_needed(parts_.trunk->config(), tokens) > kMaxCaptureBytes) {
-        return failure(ErrorKind::kInvalid, "logits of " + std::to_string(tokens) + " positions would take more than 1 GiB");
+        return failure(ErrorKind::kInvalid,
+                       "logits of " + std::to_string(tokens) + " positions would take more than 1 GiB");
       }
       capture = kept;
     }
@@ -201,7 +208,8 @@ Status Decoder::begin(Running& step) {
     }
     batch.plan = std::move(plan);
     if (any_capture) batch.listener = std::make_unique<CaptureListener>(step.captures);
-    CONSORT_TRY(batch.pass, model::ForwardPass::begin(parts_.trunk, *parts_.pages, std::move(pass_rows), batch.listener.get()));
+    CONSORT_TRY(batch.pass,
+                model::ForwardPass::begin(parts_.trunk, *parts_.pages, std::move(pass_rows), batch.listener.get()));
   }
   return runtime::done();
 }
@@ -259,6 +267,7 @@ void Decoder::Running::keep_going(MicroBatch& batch, std::span<const std::size_t
   for (const std::size_t sequence : leavers) batch.pass->drop_rows(sequence);
   if (batch.outputs) {
     const Span span(env, "take", number, step_number);
+    if (parts.observer != nullptr) parts.observer->on_combined(batch.key, batch.outputs->outputs);
     batch.pass->take(batch.outputs->outputs, workers);
     batch.outputs.reset();
   }
@@ -283,7 +292,8 @@ void Decoder::Running::read_parts_needed(MicroBatch& batch, const model::PartsNe
   auto pooled = parts.buffers->take(bytes);
   pass.rows = pooled.ok() ? std::move(pooled).value() : Buffer::allocate(bytes);
   for (std::int64_t r = 0; r < needed.rows.rows(); ++r) {
-    std::memcpy(pass.rows.mutable_bytes().data() + static_cast<std::size_t>(r) * row_bytes, needed.rows.f32(r), row_bytes);
+    std::memcpy(pass.rows.mutable_bytes().data() + static_cast<std::size_t>(r) * row_bytes, needed.rows.f32(r),
+                row_bytes);
   }
   const auto rows = batch.pass->rows();
   batch.origins.assign(rows.begin(), rows.end());
@@ -317,7 +327,8 @@ void Decoder::while_away(const RunningPtr& step, std::size_t b) {
   work.rows = batch.origins.size() / kSharedShare;
   work.run = [step, b, environment = &env()](runtime::Workers& workers) {
     if (step->is_over) return;
-    const Span span(*environment, "shared", static_cast<std::int64_t>(b), static_cast<std::int64_t>(step->message.step));
+    const Span span(*environment, "shared", static_cast<std::int64_t>(b),
+                    static_cast<std::int64_t>(step->message.step));
     step->batches[b].pass->while_away(workers);
   };
   compute(std::move(work), step->urgency, [this, step, b] {
@@ -335,9 +346,11 @@ void Decoder::ask_for_parts(const RunningPtr& step, std::size_t b) {
   pass.key.decoder_incarnation = self().incarnation;
   pass.key.step = step->message.step;
   pass.key.micro_batch = static_cast<std::uint32_t>(b);
+  batch.key = pass.key;
   pass.urgency = step->urgency;
   pass.visit_all_nodes = step->message.visit_all_nodes && b == 0 && batch.advances == 1;
-  const runtime::RefTo<RouterProtocol> router{{loop().node(), loop().incarnation(), cluster::actor_id(cluster::Role::kRouter)}};
+  const runtime::RefTo<RouterProtocol> router{
+      {loop().node(), loop().incarnation(), cluster::actor_id(cluster::Role::kRouter)}};
   const Duration patience = std::max(Duration(1), step->deadline - now());
   ask(router, std::move(pass), patience, {step->urgency, {}}).then([this, step, b](Outcome<RoutedOutputs> outcome) {
     if (!step->is_over) on_parts(step, b, std::move(outcome));
@@ -365,7 +378,9 @@ void Decoder::on_parts(const RunningPtr& step, std::size_t b, Outcome<RoutedOutp
     for (MicroBatch& other : step->batches) {
       const auto& slices = other.plan.slices;
       const std::size_t leaver = batch.origins[r].sequence;
-      if (other.step == MicroBatch::Step::kDone || std::ranges::find(slices, leaver, &SequenceSlice::sequence) == slices.end()) continue;
+      if (other.step == MicroBatch::Step::kDone ||
+          std::ranges::find(slices, leaver, &SequenceSlice::sequence) == slices.end())
+        continue;
       other.leavers.push_back(leaver);
     }
   }
@@ -393,7 +408,8 @@ void Decoder::finish(const RunningPtr& step) {
   reply_.send(std::move(step->done));
 }
 
-// --- captured tensors --------------------------------------------------------------------------------------------------
+// --- captured tensors
+// --------------------------------------------------------------------------------------------------
 
 void Decoder::on(ReadLogitsSlice message, runtime::ReplyTo<LogitsSlice> reply) {
   const auto found = captures_.find(message.capture);
@@ -404,7 +420,8 @@ void Decoder::on(ReadLogitsSlice message, runtime::ReplyTo<LogitsSlice> reply) {
   auto tensor = found->second->tensor(message.tensor);
   if (!tensor.ok()) return reply.reject(std::move(tensor).error());
   const std::span<const std::byte> bytes = tensor.value();
-  if (message.first_byte > bytes.size()) return reply.reject({ErrorKind::kInvalid, "the slice begins after the tensor's end"});
+  if (message.first_byte > bytes.size())
+    return reply.reject({ErrorKind::kInvalid, "the slice begins after the tensor's end"});
   const auto first = static_cast<std::size_t>(message.first_byte);
   const auto count = std::min<std::size_t>({bytes.size() - first, message.max_bytes, kMaxSliceBytes});
   reply.send({bytes.size(), Buffer::copy_of(bytes.subspan(first, count))});

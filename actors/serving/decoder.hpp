@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/experts/pass_observer.hpp"
 #include "actors/experts/route_messages.hpp"
 #include "actors/serving/capture.hpp"
 #include "actors/serving/step_messages.hpp"
@@ -21,7 +22,7 @@
 namespace consort::actors {
 
 struct DecoderSettings {
-  int micro_batches = 2;               // 1: a step is one pass
+  int micro_batches = 2;                 // 1: a step is one pass
   std::uint32_t min_rows_to_split = 32;  // rows of one sequence that are worth two passes: weights are read twice
 };
 
@@ -31,6 +32,7 @@ struct DecoderParts {
   std::shared_ptr<model::KvPages> pages;
   runtime::BufferPool* buffers = nullptr;  // rows for the Router are taken from here
   std::uint64_t trunk_bytes = 0;           // what one row through all layers reads: for simulated devices and traces
+  PassObserver* observer = nullptr;
 };
 
 // Asks the Router of its own node (Role::kRouter, index 0). One step at a time; a further one is refused.

@@ -29,12 +29,10 @@ void TokenStream::on_start() {
   message.stop_ids = request_.stop_ids;
   message.deadline_ms = static_cast<std::uint32_t>(std::max<std::int64_t>(1, request_.deadline.count()));
   message.credits = std::max(1u, request_.window_tokens);
-  monitor(batcher_.ref, [this](runtime::Down down) {
-    end(EndReason::kFailed, "the Batcher is gone: " + describe(down.reason));
-  });
-  after(request_.deadline + kEndGrace, [this] {
-    end(EndReason::kDeadline, "the deadline passed and the Batcher did not say how the request ended");
-  });
+  monitor(batcher_.ref,
+          [this](runtime::Down down) { end(EndReason::kFailed, "the Batcher is gone: " + describe(down.reason)); });
+  after(request_.deadline + kEndGrace,
+        [this] { end(EndReason::kDeadline, "the deadline passed and the Batcher did not say how the request ended"); });
   ask(batcher_, std::move(message), kAcceptPatience).then([this](Outcome<GenerationAccepted> accepted) {
     if (!accepted.ok()) {
       // It may have arrived all the same; a stream that nobody reads must not run on.

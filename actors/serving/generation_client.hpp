@@ -18,7 +18,7 @@ struct GenerationRequest {
   std::uint32_t max_new_tokens = 256;
   std::vector<std::uint32_t> stop_ids;  // empty: only max_new_tokens ends it
   std::chrono::milliseconds deadline = std::chrono::seconds(60);
-  std::uint32_t window_tokens = 64;     // credit: tokens that may be under way to this client
+  std::uint32_t window_tokens = 64;  // credit: tokens that may be under way to this client
 };
 
 struct GeneratedToken {
@@ -41,7 +41,8 @@ struct StreamEvents {
 class TokenStream final : public runtime::ActorOf<TokenStream, StreamProtocol> {
  public:
   // `stream` names it at the Batcher, once per client actor. `batcher` with incarnation and Role::kBatcher.
-  TokenStream(runtime::RefTo<BatcherProtocol> batcher, std::uint64_t stream, GenerationRequest request, StreamEvents events);
+  TokenStream(runtime::RefTo<BatcherProtocol> batcher, std::uint64_t stream, GenerationRequest request,
+              StreamEvents events);
 
   void on(TokensGenerated message);
   void on(GenerationEnded message);

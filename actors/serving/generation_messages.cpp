@@ -9,11 +9,16 @@ namespace consort::actors {
 
 std::string_view name(EndReason reason) {
   switch (reason) {
-    case EndReason::kStop: return "stop";
-    case EndReason::kLength: return "length";
-    case EndReason::kDeadline: return "deadline";
-    case EndReason::kCancelled: return "cancelled";
-    case EndReason::kFailed: return "failed";
+    case EndReason::kStop:
+      return "stop";
+    case EndReason::kLength:
+      return "length";
+    case EndReason::kDeadline:
+      return "deadline";
+    case EndReason::kCancelled:
+      return "cancelled";
+    case EndReason::kFailed:
+      return "failed";
   }
   return "unknown";
 }
@@ -39,15 +44,15 @@ Outcome<WireMessage> Codec<GenerateTokens>::encode(const GenerateTokens& message
   WireMessage out;
   if (message.stop_ids.size() > kMaxStopIds) return failure(ErrorKind::kInvalid, "more than 64 stop ids");
   CONSORT_TRY(out.metadata, write_metadata<wire::GenerateTokens>([&](auto to) {
-    to.setStream(message.stream);
-    to.setPromptCount(static_cast<std::uint32_t>(message.prompt.size()));
-    write_sampling(to.initSampling(), message.sampling);
-    to.setMaxNewTokens(message.max_new_tokens);
-    auto stops = to.initStopIds(static_cast<unsigned>(message.stop_ids.size()));
-    for (unsigned i = 0; i < stops.size(); ++i) stops.set(i, message.stop_ids[i]);
-    to.setDeadlineMs(message.deadline_ms);
-    to.setCredits(message.credits);
-  }));
+                to.setStream(message.stream);
+                to.setPromptCount(static_cast<std::uint32_t>(message.prompt.size()));
+                write_sampling(to.initSampling(), message.sampling);
+                to.setMaxNewTokens(message.max_new_tokens);
+                auto stops = to.initStopIds(static_cast<unsigned>(message.stop_ids.size()));
+                for (unsigned i = 0; i < stops.size(); ++i) stops.set(i, message.stop_ids[i]);
+                to.setDeadlineMs(message.deadline_ms);
+                to.setCredits(message.credits);
+              }));
   ArrayPacker arrays;
   arrays.add(message.prompt);
   out.payload = arrays.buffer();
@@ -78,9 +83,9 @@ Outcome<GenerateTokens> Codec<GenerateTokens>::decode(std::span<const std::byte>
 Outcome<WireMessage> Codec<GenerationAccepted>::encode(const GenerationAccepted& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::GenerationAccepted>([&](auto to) {
-    to.setStream(message.stream);
-    to.setWaitingBefore(message.waiting_before);
-  }));
+                to.setStream(message.stream);
+                to.setWaitingBefore(message.waiting_before);
+              }));
   return out;
 }
 
@@ -97,11 +102,11 @@ Outcome<WireMessage> Codec<TokensGenerated>::encode(const TokensGenerated& messa
                 message.alternatives.size() == message.ids.size() * message.alternative_count);
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::TokensGenerated>([&](auto to) {
-    to.setStream(message.stream);
-    to.setFirstIndex(message.first_index);
-    to.setTokenCount(static_cast<std::uint32_t>(message.ids.size()));
-    to.setAlternativeCount(message.alternative_count);
-  }));
+                to.setStream(message.stream);
+                to.setFirstIndex(message.first_index);
+                to.setTokenCount(static_cast<std::uint32_t>(message.ids.size()));
+                to.setAlternativeCount(message.alternative_count);
+              }));
   ArrayPacker arrays;
   arrays.add(message.ids);
   arrays.add(message.logprobs);
@@ -140,9 +145,9 @@ Outcome<TokensGenerated> Codec<TokensGenerated>::decode(std::span<const std::byt
 Outcome<WireMessage> Codec<GrantTokens>::encode(const GrantTokens& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::GrantTokens>([&](auto to) {
-    to.setStream(message.stream);
-    to.setCount(message.count);
-  }));
+                to.setStream(message.stream);
+                to.setCount(message.count);
+              }));
   return out;
 }
 
@@ -155,30 +160,29 @@ Outcome<GrantTokens> Codec<GrantTokens>::decode(std::span<const std::byte> metad
 
 Outcome<WireMessage> Codec<CancelGeneration>::encode(const CancelGeneration& message) {
   WireMessage out;
-  CONSORT_TRY(out.metadata,
-              write_metadata<wire::CancelGeneration>([&](auto to) { to.setStream(message.stream); }));
+  CONSORT_TRY(out.metadata, write_metadata<wire::CancelGeneration>([&](auto to) { to.setStream(message.stream); }));
   return out;
 }
 
 Outcome<CancelGeneration> Codec<CancelGeneration>::decode(std::span<const std::byte> metadata, Buffer payload) {
-  return read_metadata<CancelGeneration, wire::CancelGeneration>(
-      metadata, "CancelGeneration", [&](auto from) -> Outcome<CancelGeneration> {
-        if (!payload.empty()) return malformed(kNoPayload);
-        return CancelGeneration{from.getStream()};
-      });
+  return read_metadata<CancelGeneration, wire::CancelGeneration>(metadata, "CancelGeneration",
+                                                                 [&](auto from) -> Outcome<CancelGeneration> {
+                                                                   if (!payload.empty()) return malformed(kNoPayload);
+                                                                   return CancelGeneration{from.getStream()};
+                                                                 });
 }
 
 Outcome<WireMessage> Codec<GenerationEnded>::encode(const GenerationEnded& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::GenerationEnded>([&](auto to) {
-    to.setStream(message.stream);
-    to.setReason(static_cast<std::uint8_t>(message.reason));
-    to.setText(message.text.substr(0, kMaxTextBytes));
-    to.setPromptTokens(message.prompt_tokens);
-    to.setGeneratedTokens(message.generated_tokens);
-    to.setDecoderMoves(message.decoder_moves);
-    to.setWaits(message.waits);
-  }));
+                to.setStream(message.stream);
+                to.setReason(static_cast<std::uint8_t>(message.reason));
+                to.setText(message.text.substr(0, kMaxTextBytes));
+                to.setPromptTokens(message.prompt_tokens);
+                to.setGeneratedTokens(message.generated_tokens);
+                to.setDecoderMoves(message.decoder_moves);
+                to.setWaits(message.waits);
+              }));
   return out;
 }
 
@@ -187,7 +191,8 @@ Outcome<GenerationEnded> Codec<GenerationEnded>::decode(std::span<const std::byt
       metadata, "GenerationEnded", [&](auto from) -> Outcome<GenerationEnded> {
         if (!payload.empty()) return malformed(kNoPayload);
         const std::uint8_t reason = from.getReason();
-        if (reason < static_cast<std::uint8_t>(EndReason::kStop) || reason > static_cast<std::uint8_t>(EndReason::kFailed)) {
+        if (reason < static_cast<std::uint8_t>(EndReason::kStop) ||
+            reason > static_cast<std::uint8_t>(EndReason::kFailed)) {
           return malformed("unknown reason " + std::to_string(reason));
         }
         GenerationEnded message;

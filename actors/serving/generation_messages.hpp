@@ -45,8 +45,8 @@ struct TokensGenerated {
   std::uint32_t first_index = 0;  // of the stream's tokens, counted from 0
   std::vector<std::uint32_t> ids;
   std::vector<float> logprobs;
-  std::vector<std::uint32_t> logits_crcs;  // CRC32C of the F32 logits that each id was sampled from
-  std::uint32_t alternative_count = 0;     // sampling.top_logprobs
+  std::vector<std::uint32_t> logits_crcs;         // CRC32C of the F32 logits that each id was sampled from
+  std::uint32_t alternative_count = 0;            // sampling.top_logprobs
   std::vector<model::TokenLogprob> alternatives;  // [ids, alternative_count], most probable first
 };
 struct GrantTokens {
@@ -62,11 +62,11 @@ struct CancelGeneration {
 };
 
 enum class EndReason : std::uint8_t {
-  kStop = 1,   // a stop id was sampled; it is the stream's last token
-  kLength,     // max_new_tokens were made
-  kDeadline,   // in words: text says what it waited for
+  kStop = 1,  // a stop id was sampled; it is the stream's last token
+  kLength,    // max_new_tokens were made
+  kDeadline,  // in words: text says what it waited for
   kCancelled,
-  kFailed,     // in words
+  kFailed,  // in words
 };
 std::string_view name(EndReason reason);  // "stop", "length", ...
 
@@ -134,7 +134,8 @@ struct WarmUpDone {
   std::vector<runtime::NodeId> decoders;  // that made a token
   std::vector<runtime::NodeId> visited;   // whose parts it crossed
 };
-// Sends one real token through every Decoder and every node that holds parts; rejects in words naming who did not answer.
+// Sends one real token through every Decoder and every node that holds parts; rejects in words naming who did not
+// answer.
 struct WarmUp {
   static constexpr runtime::MessageKind kKind = 0x0250;
   static constexpr runtime::MessageClass kClass = runtime::MessageClass::kSystem;
@@ -152,10 +153,10 @@ using StreamProtocol = runtime::Protocol<runtime::Tell<TokensGenerated>, runtime
 
 }  // namespace consort::actors
 
-#define CONSORT_ACTORS_CODEC(Message)                                                      \
-  template <>                                                                              \
-  struct consort::runtime::Codec<consort::actors::Message> {                               \
-    static Outcome<WireMessage> encode(const actors::Message& message);                    \
+#define CONSORT_ACTORS_CODEC(Message)                                                            \
+  template <>                                                                                    \
+  struct consort::runtime::Codec<consort::actors::Message> {                                     \
+    static Outcome<WireMessage> encode(const actors::Message& message);                          \
     static Outcome<actors::Message> decode(std::span<const std::byte> metadata, Buffer payload); \
   }
 CONSORT_ACTORS_CODEC(GenerateTokens);

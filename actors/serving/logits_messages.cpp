@@ -33,9 +33,9 @@ void write_nodes(List list, const std::vector<NodeId>& nodes) {
 Outcome<WireMessage> Codec<ComputeLogits>::encode(const ComputeLogits& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::ComputeLogits>([&](auto to) {
-    to.setIdCount(static_cast<std::uint32_t>(message.ids.size()));
-    to.setDeadlineMs(message.deadline_ms);
-  }));
+                to.setIdCount(static_cast<std::uint32_t>(message.ids.size()));
+                to.setDeadlineMs(message.deadline_ms);
+              }));
   ArrayPacker arrays;
   arrays.add(message.ids);
   out.payload = arrays.buffer();
@@ -58,14 +58,14 @@ Outcome<ComputeLogits> Codec<ComputeLogits>::decode(std::span<const std::byte> m
 Outcome<WireMessage> Codec<LogitsComputed>::encode(const LogitsComputed& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::LogitsComputed>([&](auto to) {
-    to.setCapture(message.capture);
-    to.setTokens(message.tokens);
-    to.setVocabulary(message.vocabulary);
-    to.setHidden(message.hidden);
-    to.setLayers(message.layers);
-    to.setFirstMoeLayer(message.first_moe_layer);
-    to.setTopK(message.top_k);
-  }));
+                to.setCapture(message.capture);
+                to.setTokens(message.tokens);
+                to.setVocabulary(message.vocabulary);
+                to.setHidden(message.hidden);
+                to.setLayers(message.layers);
+                to.setFirstMoeLayer(message.first_moe_layer);
+                to.setTopK(message.top_k);
+              }));
   return out;
 }
 
@@ -81,11 +81,11 @@ Outcome<LogitsComputed> Codec<LogitsComputed>::decode(std::span<const std::byte>
 Outcome<WireMessage> Codec<ReadLogitsSlice>::encode(const ReadLogitsSlice& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::ReadLogitsSlice>([&](auto to) {
-    to.setCapture(message.capture);
-    to.setTensor(message.tensor.substr(0, kMaxTensorNameBytes));
-    to.setFirstByte(message.first_byte);
-    to.setMaxBytes(message.max_bytes);
-  }));
+                to.setCapture(message.capture);
+                to.setTensor(message.tensor.substr(0, kMaxTensorNameBytes));
+                to.setFirstByte(message.first_byte);
+                to.setMaxBytes(message.max_bytes);
+              }));
   return out;
 }
 
@@ -104,9 +104,9 @@ Outcome<ReadLogitsSlice> Codec<ReadLogitsSlice>::decode(std::span<const std::byt
 Outcome<WireMessage> Codec<LogitsSlice>::encode(const LogitsSlice& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::LogitsSlice>([&](auto to) {
-    to.setTensorBytes(message.tensor_bytes);
-    to.setSliceBytes(static_cast<std::uint32_t>(message.bytes.size()));
-  }));
+                to.setTensorBytes(message.tensor_bytes);
+                to.setSliceBytes(static_cast<std::uint32_t>(message.bytes.size()));
+              }));
   out.payload = message.bytes;
   return out;
 }
@@ -127,11 +127,11 @@ Outcome<WireMessage> Codec<ReleaseLogits>::encode(const ReleaseLogits& message) 
 }
 
 Outcome<ReleaseLogits> Codec<ReleaseLogits>::decode(std::span<const std::byte> metadata, Buffer payload) {
-  return read_metadata<ReleaseLogits, wire::ReleaseLogits>(
-      metadata, "ReleaseLogits", [&](auto from) -> Outcome<ReleaseLogits> {
-        if (!payload.empty()) return malformed(kNoPayload);
-        return ReleaseLogits{from.getCapture()};
-      });
+  return read_metadata<ReleaseLogits, wire::ReleaseLogits>(metadata, "ReleaseLogits",
+                                                           [&](auto from) -> Outcome<ReleaseLogits> {
+                                                             if (!payload.empty()) return malformed(kNoPayload);
+                                                             return ReleaseLogits{from.getCapture()};
+                                                           });
 }
 
 Outcome<WireMessage> Codec<WarmUp>::encode(const WarmUp& message) {
@@ -150,9 +150,9 @@ Outcome<WarmUp> Codec<WarmUp>::decode(std::span<const std::byte> metadata, Buffe
 Outcome<WireMessage> Codec<WarmUpDone>::encode(const WarmUpDone& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<wire::WarmUpDone>([&](auto to) {
-    write_nodes(to.initDecoders(static_cast<unsigned>(message.decoders.size())), message.decoders);
-    write_nodes(to.initVisited(static_cast<unsigned>(message.visited.size())), message.visited);
-  }));
+                write_nodes(to.initDecoders(static_cast<unsigned>(message.decoders.size())), message.decoders);
+                write_nodes(to.initVisited(static_cast<unsigned>(message.visited.size())), message.visited);
+              }));
   return out;
 }
 

@@ -31,7 +31,8 @@ std::vector<MicroBatchPlan> cut_step(std::span<const StepSequence> sequences, in
   for (const StepSequence& sequence : sequences) total += static_cast<std::uint32_t>(sequence.tokens.size());
   std::vector<std::uint32_t> cuts;
   for (int i = 1; i < count; ++i) {
-    const auto wanted = static_cast<std::uint32_t>((std::uint64_t{total} * static_cast<unsigned>(i) + 1) / static_cast<unsigned>(count));
+    const auto wanted = static_cast<std::uint32_t>((std::uint64_t{total} * static_cast<unsigned>(i) + 1) /
+                                                   static_cast<unsigned>(count));
     const std::uint32_t cut = nearest_cut(sequences, wanted, std::max(min_rows, 1u));
     if (cut > 0 && cut < total && (cuts.empty() || cut > cuts.back())) cuts.push_back(cut);
   }

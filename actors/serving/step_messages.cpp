@@ -26,29 +26,30 @@ Error bad(const char* what) { return malformed(what); }
 
 Outcome<WireMessage> Codec<OpenLedger>::encode(const OpenLedger& message) {
   WireMessage out;
-  CONSORT_TRY(out.metadata,
-              write_metadata<actors::wire::OpenLedger>([&](auto to) { to.setLedger(message.ledger); }));
+  CONSORT_TRY(out.metadata, write_metadata<actors::wire::OpenLedger>([&](auto to) { to.setLedger(message.ledger); }));
   return out;
 }
 
 Outcome<OpenLedger> Codec<OpenLedger>::decode(std::span<const std::byte> metadata, Buffer payload) {
-  return read_metadata<OpenLedger, actors::wire::OpenLedger>(metadata, "OpenLedger", [&](auto from) -> Outcome<OpenLedger> {
-    if (!payload.empty()) return bad("a payload where there is none");
-    return OpenLedger{from.getLedger()};
-  });
+  return read_metadata<OpenLedger, actors::wire::OpenLedger>(metadata, "OpenLedger",
+                                                             [&](auto from) -> Outcome<OpenLedger> {
+                                                               if (!payload.empty())
+                                                                 return bad("a payload where there is none");
+                                                               return OpenLedger{from.getLedger()};
+                                                             });
 }
 
 Outcome<WireMessage> Codec<LedgerOpened>::encode(const LedgerOpened& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<actors::wire::LedgerOpened>([&](auto to) {
-    to.setPageCount(message.page_count);
-    to.setContextTokens(message.context_tokens);
-    to.setVocabulary(message.vocabulary);
-    to.setHidden(message.hidden);
-    to.setLayers(message.layers);
-    to.setFirstMoeLayer(message.first_moe_layer);
-    to.setTopK(message.top_k);
-  }));
+                to.setPageCount(message.page_count);
+                to.setContextTokens(message.context_tokens);
+                to.setVocabulary(message.vocabulary);
+                to.setHidden(message.hidden);
+                to.setLayers(message.layers);
+                to.setFirstMoeLayer(message.first_moe_layer);
+                to.setTopK(message.top_k);
+              }));
   return out;
 }
 
@@ -69,21 +70,21 @@ Outcome<WireMessage> Codec<RunStep>::encode(const RunStep& message) {
     arrays.add(sequence.tokens);
   }
   CONSORT_TRY(out.metadata, write_metadata<actors::wire::RunStep>([&](auto to) {
-    to.setLedger(message.ledger);
-    to.setStep(message.step);
-    to.setVisitAllNodes(message.visit_all_nodes);
-    auto list = to.initSequences(static_cast<unsigned>(message.sequences.size()));
-    for (unsigned i = 0; i < list.size(); ++i) {
-      const actors::StepSequence& sequence = message.sequences[i];
-      list[i].setRequest(sequence.request);
-      list[i].setFirstPosition(sequence.first_position);
-      list[i].setPageCount(static_cast<std::uint32_t>(sequence.pages.size()));
-      list[i].setTokenCount(static_cast<std::uint32_t>(sequence.tokens.size()));
-      list[i].setFirstSampledRow(sequence.first_sampled_row);
-      actors::write_sampling(list[i].initSampling(), sequence.sampling);
-      list[i].setCapture(sequence.capture);
-    }
-  }));
+                to.setLedger(message.ledger);
+                to.setStep(message.step);
+                to.setVisitAllNodes(message.visit_all_nodes);
+                auto list = to.initSequences(static_cast<unsigned>(message.sequences.size()));
+                for (unsigned i = 0; i < list.size(); ++i) {
+                  const actors::StepSequence& sequence = message.sequences[i];
+                  list[i].setRequest(sequence.request);
+                  list[i].setFirstPosition(sequence.first_position);
+                  list[i].setPageCount(static_cast<std::uint32_t>(sequence.pages.size()));
+                  list[i].setTokenCount(static_cast<std::uint32_t>(sequence.tokens.size()));
+                  list[i].setFirstSampledRow(sequence.first_sampled_row);
+                  actors::write_sampling(list[i].initSampling(), sequence.sampling);
+                  list[i].setCapture(sequence.capture);
+                }
+              }));
   out.payload = arrays.buffer();
   return out;
 }
@@ -103,7 +104,8 @@ Outcome<RunStep> Codec<RunStep>::decode(std::span<const std::byte> metadata, Buf
       sequence.sampling = actors::read_sampling(in.getSampling());
       sequence.capture = in.getCapture();
       rows += in.getTokenCount();
-      if (in.getTokenCount() == 0 || rows > actors::kMaxStepRows) return bad("a sequence without rows, or too many rows");
+      if (in.getTokenCount() == 0 || rows > actors::kMaxStepRows)
+        return bad("a sequence without rows, or too many rows");
       if (sequence.first_sampled_row > in.getTokenCount()) return bad("rows to sample that are not there");
       if (!arrays.take(sequence.pages, in.getPageCount()) || !arrays.take(sequence.tokens, in.getTokenCount())) {
         return bad("the payload is shorter than its counts");
@@ -117,30 +119,30 @@ Outcome<RunStep> Codec<RunStep>::decode(std::span<const std::byte> metadata, Buf
 Outcome<WireMessage> Codec<StepDone>::encode(const StepDone& message) {
   WireMessage out;
   CONSORT_TRY(out.metadata, write_metadata<actors::wire::StepDone>([&](auto to) {
-    to.setStep(message.step);
-    auto list = to.initSequences(static_cast<unsigned>(message.sequences.size()));
-    for (unsigned i = 0; i < list.size(); ++i) {
-      const actors::SequenceDone& sequence = message.sequences[i];
-      list[i].setRequest(sequence.request);
-      list[i].setWaiting(sequence.waiting);
-      list[i].setFailed(sequence.failed);
-      if (!sequence.reason.empty()) list[i].setReason(sequence.reason.substr(0, kMaxReasonBytes));
-      auto sampled = list[i].initSampled(static_cast<unsigned>(sequence.sampled.size()));
-      for (unsigned k = 0; k < sampled.size(); ++k) {
-        sampled[k].setToken(sequence.sampled[k].token);
-        sampled[k].setLogprob(sequence.sampled[k].logprob);
-        sampled[k].setLogitsCrc(sequence.sampled[k].logits_crc);
-        const auto& from = sequence.sampled[k].alternatives;
-        auto alternatives = sampled[k].initAlternatives(static_cast<unsigned>(from.size()));
-        for (unsigned a = 0; a < alternatives.size(); ++a) {
-          alternatives[a].setToken(static_cast<std::uint32_t>(from[a].token));
-          alternatives[a].setLogprob(from[a].logprob);
-        }
-      }
-    }
-    auto visited = to.initVisited(static_cast<unsigned>(message.visited.size()));
-    for (unsigned i = 0; i < visited.size(); ++i) visited.set(i, message.visited[i].value);
-  }));
+                to.setStep(message.step);
+                auto list = to.initSequences(static_cast<unsigned>(message.sequences.size()));
+                for (unsigned i = 0; i < list.size(); ++i) {
+                  const actors::SequenceDone& sequence = message.sequences[i];
+                  list[i].setRequest(sequence.request);
+                  list[i].setWaiting(sequence.waiting);
+                  list[i].setFailed(sequence.failed);
+                  if (!sequence.reason.empty()) list[i].setReason(sequence.reason.substr(0, kMaxReasonBytes));
+                  auto sampled = list[i].initSampled(static_cast<unsigned>(sequence.sampled.size()));
+                  for (unsigned k = 0; k < sampled.size(); ++k) {
+                    sampled[k].setToken(sequence.sampled[k].token);
+                    sampled[k].setLogprob(sequence.sampled[k].logprob);
+                    sampled[k].setLogitsCrc(sequence.sampled[k].logits_crc);
+                    const auto& from = sequence.sampled[k].alternatives;
+                    auto alternatives = sampled[k].initAlternatives(static_cast<unsigned>(from.size()));
+                    for (unsigned a = 0; a < alternatives.size(); ++a) {
+                      alternatives[a].setToken(static_cast<std::uint32_t>(from[a].token));
+                      alternatives[a].setLogprob(from[a].logprob);
+                    }
+                  }
+                }
+                auto visited = to.initVisited(static_cast<unsigned>(message.visited.size()));
+                for (unsigned i = 0; i < visited.size(); ++i) visited.set(i, message.visited[i].value);
+              }));
   return out;
 }
 

@@ -63,11 +63,11 @@ struct StepDone {
 struct StepSequence {
   std::uint64_t request = 0;
   std::uint32_t first_position = 0;
-  std::vector<std::uint32_t> pages;     // position p lies in pages[p / 64]
+  std::vector<std::uint32_t> pages;  // position p lies in pages[p / 64]
   std::vector<std::uint32_t> tokens;
   std::uint32_t first_sampled_row = 0;  // rows from here on are sampled; tokens.size(): none
   model::SamplingParams sampling;
-  std::uint64_t capture = 0;            // not 0: keep logits, hidden rows and routes of every row under this name
+  std::uint64_t capture = 0;  // not 0: keep logits, hidden rows and routes of every row under this name
 };
 struct RunStep {
   static constexpr runtime::MessageKind kKind = 0x0222;
@@ -88,8 +88,8 @@ struct ForwardRows {
   runtime::Buffer rows;  // F32 [rows, hidden]
 };
 
-using DecoderProtocol = runtime::Protocol<runtime::Ask<OpenLedger>, runtime::Ask<RunStep>, runtime::Ask<ReadLogitsSlice>,
-                                          runtime::Tell<ReleaseLogits>>;
+using DecoderProtocol = runtime::Protocol<runtime::Ask<OpenLedger>, runtime::Ask<RunStep>,
+                                          runtime::Ask<ReadLogitsSlice>, runtime::Tell<ReleaseLogits>>;
 
 }  // namespace consort::actors
 

@@ -17,7 +17,8 @@ using runtime::failure;
 
 namespace {
 
-constexpr auto kEndWait = std::chrono::seconds(5);     // a killed process is gone in milliseconds, unless it hangs in the kernel
+constexpr auto kEndWait =
+    std::chrono::seconds(5);  // a killed process is gone in milliseconds, unless it hangs in the kernel
 constexpr auto kEndPoll = std::chrono::milliseconds(20);
 constexpr std::size_t kTailBytes = 2000;
 

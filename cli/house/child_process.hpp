@@ -15,7 +15,8 @@ namespace consort::cli {
 runtime::Outcome<int> start_detached(const std::vector<std::string>& arguments, const std::string& log_file);
 bool is_running(int pid);
 
-// Kills every process whose pid file says that it lives, agents first, so that nothing is started again; waits for them.
+// Kills every process whose pid file says that it lives, agents first, so that nothing is started again; waits for
+// them.
 void kill_leftovers(const ClusterState& state);
 
 // At the start of every process of a cluster: standard output and error to its log, its pid into its pid file.

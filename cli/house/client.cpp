@@ -85,8 +85,10 @@ Outcome<cluster::ClusterStatusReport> Client::status(runtime::Duration deadline)
   auto report = ask(coordinator, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
   if (report.ok()) return report;
   for (const auto& worker : parts_->processes.workers) {
-    const runtime::RefTo<cluster::MembershipProtocol> membership{{worker.node, {}, cluster::actor_id(Role::kMembership)}};
-    auto answer = ask(membership, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
+    const runtime::RefTo<cluster::MembershipProtocol> membership{
+        {worker.node, {}, cluster::actor_id(Role::kMembership)}};
+    auto answer =
+        ask(membership, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
     if (!answer.ok()) continue;
     answer->coordinator_reachable = false;
     return answer;
@@ -97,7 +99,8 @@ Outcome<cluster::ClusterStatusReport> Client::status(runtime::Duration deadline)
 Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::batcher(const cluster::ClusterView& view) const {
   const auto member = std::ranges::find_if(view.members, [](const cluster::Member& m) { return m.roles.batcher; });
   if (member == view.members.end() || member->incarnation.value == 0) {
-    return failure(ErrorKind::kPeerDown, "the node with the batcher is not there: requests can be made when it is back");
+    return failure(ErrorKind::kPeerDown,
+                   "the node with the batcher is not there: requests can be made when it is back");
   }
   return runtime::RefTo<actors::BatcherProtocol>{
       {member->node, member->incarnation, cluster::actor_id(Role::kBatcher)}};
@@ -106,11 +109,10 @@ Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::batcher(const cluster::
 runtime::ActorRef Client::start_stream(runtime::RefTo<actors::BatcherProtocol> batcher,
                                        actors::GenerationRequest request, actors::StreamEvents events) {
   const std::uint32_t stream = parts_->next_stream++;
-  return parts_->loop.spawn_root(
-      static_cast<std::uint16_t>(Role::kClient), stream,
-      [batcher, stream, request = std::move(request), events = std::move(events)] {
-        return std::make_unique<actors::TokenStream>(batcher, stream, request, events);
-      });
+  return parts_->loop.spawn_root(static_cast<std::uint16_t>(Role::kClient), stream,
+                                 [batcher, stream, request = std::move(request), events = std::move(events)] {
+                                   return std::make_unique<actors::TokenStream>(batcher, stream, request, events);
+                                 });
 }
 
 void Client::stop(runtime::ActorRef actor) { parts_->loop.stop_actor(actor.actor); }

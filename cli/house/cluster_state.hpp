@@ -14,7 +14,7 @@ namespace consort::cli {
 
 // What `up` was told beside the file.
 struct UpChoices {
-  std::string config_path;   // of the cluster file, absolute: the model's path is relative to it
+  std::string config_path;  // of the cluster file, absolute: the model's path is relative to it
   bool no_restart = false;
   std::string numeric_plan;  // JSON; empty: decided at the first up
 };

@@ -19,8 +19,7 @@ namespace consort::cli {
 // What the Coordinator of this config and model is built with.
 cluster::CoordinatorOptions coordinator_options(const cluster::ClusterConfig& config,
                                                 const std::shared_ptr<const model::Checkpoint>& checkpoint,
-                                                std::string log_path,
-                                                std::optional<cluster::NumericPlan> numeric_plan);
+                                                std::string log_path, std::optional<cluster::NumericPlan> numeric_plan);
 
 // An actor alone in its process: the Coordinator, an agent. The loop's Env must be set.
 class CoordinatorProcess {

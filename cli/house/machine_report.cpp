@@ -13,7 +13,7 @@ namespace consort::cli {
 namespace {
 
 constexpr std::uint64_t kWantedSharedMemory = std::uint64_t{64} << 20;  // UCX's FIFOs and segments of some peers
-constexpr rlim_t kWantedFiles = 1024;                                   // sockets, event descriptors, shards of a big model
+constexpr rlim_t kWantedFiles = 1024;  // sockets, event descriptors, shards of a big model
 
 Finding instruction_sets() {
   const auto cpu = kernels::check_cpu();
@@ -26,7 +26,8 @@ Finding instruction_sets() {
 Finding shared_memory() {
   struct statvfs info {};
   if (::statvfs("/dev/shm", &info) != 0) {
-    return {false, "shared memory", "/dev/shm is not there: mount -t tmpfs tmpfs /dev/shm, or nodes of one host use TCP"};
+    return {false, "shared memory",
+            "/dev/shm is not there: mount -t tmpfs tmpfs /dev/shm, or nodes of one host use TCP"};
   }
   const std::uint64_t free_bytes = std::uint64_t{info.f_bavail} * info.f_frsize;
   const std::string free_text = std::to_string(free_bytes >> 20) + " MiB free in /dev/shm";
@@ -53,7 +54,10 @@ Finding data_link() {
 }  // namespace
 
 std::vector<Finding> examine_machine() {
-  return {{true, "machine", runtime::describe(runtime::this_machine())}, instruction_sets(), data_link(), shared_memory(),
+  return {{true, "machine", runtime::describe(runtime::this_machine())},
+          instruction_sets(),
+          data_link(),
+          shared_memory(),
           open_files()};
 }
 

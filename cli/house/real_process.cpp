@@ -32,7 +32,8 @@ using runtime::Status;
 
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(30);  // actor-runtime measurements: longer wins nothing on a pinned loop
+constexpr auto kSpin =
+    std::chrono::microseconds(30);  // actor-runtime measurements: longer wins nothing on a pinned loop
 
 void say(std::string_view text) { std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data()); }
 
@@ -134,8 +135,8 @@ Status run_coordinator(const ClusterState& state) {
     CONSORT_TRY(const model::NumericPlan plan, model::plan_from_json(state.choices.numeric_plan, "--numeric-plan"));
     numeric_plan = cluster_plan(plan);
   }
-  const CoordinatorProcess process(ground->loop, coordinator_options(state.config, checkpoint,
-                                                                     state.folder.decisions_file(), numeric_plan));
+  const CoordinatorProcess process(
+      ground->loop, coordinator_options(state.config, checkpoint, state.folder.decisions_file(), numeric_plan));
   ground->loop.run(runtime::Duration::zero());
   return runtime::done();
 }

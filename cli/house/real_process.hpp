@@ -1,5 +1,5 @@
-// The real processes of a cluster: their Env, their links, their loop. Each returns the exit code when its loop has ended.
-// SPDX-License-Identifier: Apache-2.0
+// The real processes of a cluster: their Env, their links, their loop. Each returns the exit code when its loop has
+// ended. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <string>

@@ -23,10 +23,12 @@ class StateFolder {
   const std::string& path() const { return path_; }
 
   std::string cluster_file() const { return path_ + "/cluster.toml"; }  // the config in force, paths made absolute
-  std::string options_file() const { return path_ + "/options"; }  // what `up` was told beside it
+  std::string options_file() const { return path_ + "/options"; }       // what `up` was told beside it
   std::string key_file(std::string_view process) const { return path_ + "/keys/" + std::string(process) + ".key"; }
   std::string allowed_keys_file() const { return path_ + "/keys/allowed"; }
-  std::string address_file(std::string_view process) const { return path_ + "/run/" + std::string(process) + ".address"; }
+  std::string address_file(std::string_view process) const {
+    return path_ + "/run/" + std::string(process) + ".address";
+  }
   std::string pid_file(std::string_view process) const { return path_ + "/run/" + std::string(process) + ".pid"; }
   std::string log_file(std::string_view process) const { return path_ + "/log/" + std::string(process) + ".log"; }
   std::string decisions_file() const { return path_ + "/decisions.log"; }

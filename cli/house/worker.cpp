@@ -38,14 +38,13 @@ runtime::Status add_trunk(WorkerMemory& memory, const std::string& node, const m
   const std::uint64_t weights = model::Trunk::bytes_needed(*memory.checkpoint, range);
   const std::uint64_t page_bytes = model::KvPages::page_bytes(config, config.num_hidden_layers);
   if (weights + page_bytes > memory.limit_bytes) {
-    return runtime::failure(ErrorKind::kInvalid,
-                            "node " + node + ": the trunk takes " + std::to_string(weights) + " bytes and one KV page " +
-                                std::to_string(page_bytes) + ", its memory is " + std::to_string(memory.limit_bytes) +
-                                ": raise `memory` or take the trunk role away");
+    return runtime::failure(ErrorKind::kInvalid, "node " + node + ": the trunk takes " + std::to_string(weights) +
+                                                     " bytes and one KV page " + std::to_string(page_bytes) +
+                                                     ", its memory is " + std::to_string(memory.limit_bytes) +
+                                                     ": raise `memory` or take the trunk role away");
   }
-  const std::int64_t context = std::min(kWantedPositions, config.max_position_embeddings > 0
-                                                              ? config.max_position_embeddings
-                                                              : kWantedPositions);
+  const std::int64_t context = std::min(
+      kWantedPositions, config.max_position_embeddings > 0 ? config.max_position_embeddings : kWantedPositions);
   const auto wanted = static_cast<std::uint64_t>(kWantedRequests * model::pages_for(context));
   const std::uint64_t affordable = (memory.limit_bytes - weights) / kKvShare / page_bytes;
   const std::uint64_t count = std::clamp<std::uint64_t>(affordable, 1, wanted);
@@ -60,21 +59,28 @@ runtime::Status add_trunk(WorkerMemory& memory, const std::string& node, const m
 // Keeps the latest view for actors that are restarted and for whoever looks at the worker from outside.
 class ViewKeeper final : public runtime::ActorOf<ViewKeeper, cluster::ViewSubscriber> {
  public:
-  explicit ViewKeeper(std::shared_ptr<cluster::ClusterViewPtr> view) : view_(std::move(view)) {}
+  ViewKeeper(std::shared_ptr<cluster::ClusterViewPtr> view, std::shared_ptr<std::set<runtime::NodeId>> suspected)
+      : view_(std::move(view)), suspected_(std::move(suspected)) {}
   void on(cluster::ViewChanged message) { *view_ = std::move(message.view); }
-  void on(cluster::PeerSuspected) {}
-  void on(cluster::PeerLost) {}
+  void on(cluster::PeerSuspected message) {
+    if (message.suspected) {
+      suspected_->insert(message.node);
+    } else {
+      suspected_->erase(message.node);
+    }
+  }
+  void on(cluster::PeerLost message) { suspected_->erase(message.node); }
 
  private:
   const std::shared_ptr<cluster::ClusterViewPtr> view_;
+  const std::shared_ptr<std::set<runtime::NodeId>> suspected_;
 };
 constexpr std::uint16_t kViewKeeperType = 110;  // addressed by nobody outside its node
 
 template <class A, class... Args>
 runtime::ActorRef spawn(runtime::EventLoop& loop, Role role, Args... args) {
-  return loop.spawn_root(static_cast<std::uint16_t>(role), 0, [args...]() -> std::unique_ptr<runtime::Actor> {
-    return std::make_unique<A>(args...);
-  });
+  return loop.spawn_root(static_cast<std::uint16_t>(role), 0,
+                         [args...]() -> std::unique_ptr<runtime::Actor> { return std::make_unique<A>(args...); });
 }
 
 double bytes_per_column(const model::Checkpoint& checkpoint) {
@@ -113,31 +119,39 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   cluster::MembershipOptions membership;
   membership.node = cluster::ClusterConfig::node_id(options.node_index);
   const auto subscribe = [&](runtime::ActorRef actor) { membership.subscribers.push_back({actor}); };
-  subscribe(loop.spawn_root(kViewKeeperType, 0, [view = view_] { return std::make_unique<ViewKeeper>(view); }));
+  subscribe(loop.spawn_root(kViewKeeperType, 0, [view = view_, suspected = suspected_] {
+    return std::make_unique<ViewKeeper>(view, suspected);
+  }));
 
   if (node.roles.experts) {
-    const actors::ExpertGroupParts parts{memory_->checkpoint, memory_->parts, &memory_->buffers, {}};
-    const auto group =
-        loop.spawn_root(static_cast<std::uint16_t>(Role::kExpertGroup), 0,
-                        [parts, view = view_] { return std::make_unique<actors::ExpertGroup>(parts, *view); });
+    const actors::ExpertGroupParts parts{
+        memory_->checkpoint, memory_->parts, &memory_->buffers, {}, options.is_timed_by_model};
+    const auto group = loop.spawn_root(static_cast<std::uint16_t>(Role::kExpertGroup), 0, [parts, view = view_] {
+      return std::make_unique<actors::ExpertGroup>(parts, *view);
+    });
     subscribe(group);
     membership.parts = runtime::RefTo<cluster::PartHolder>{group};
   }
   if (node.roles.trunk) {
-    const actors::RouterSettings settings{bytes_per_column(*memory_->checkpoint)};
+    const actors::RouterSettings settings{bytes_per_column(*memory_->checkpoint), options.pass_observer};
     subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kRouter), 0,
                               [settings, kept = memory_, view = view_, counters = router_counters_] {
                                 return std::make_unique<actors::Router>(settings, kept->buffers, *view, counters);
                               }));
-    const actors::DecoderParts parts{memory_->trunk, memory_->pages, &memory_->buffers};
+    const model::LayerRange all_layers{0, memory_->checkpoint->config().num_hidden_layers};
+    const actors::DecoderParts parts{memory_->trunk, memory_->pages, &memory_->buffers,
+                                     model::Trunk::bytes_needed(*memory_->checkpoint, all_layers),
+                                     options.pass_observer};
     actors::DecoderSettings decoder;
     decoder.micro_batches = options.micro_batches;
+    decoder.min_rows_to_split = options.min_rows_to_split;
     spawn<actors::Decoder>(loop, Role::kDecoder, parts, decoder);
   }
   if (node.roles.batcher) {
-    subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0, [view = view_, counters = batcher_counters_] {
-      return std::make_unique<actors::Batcher>(actors::BatcherSettings{}, *view, counters);
-    }));
+    subscribe(
+        loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0, [view = view_, counters = batcher_counters_] {
+          return std::make_unique<actors::Batcher>(actors::BatcherSettings{}, *view, counters);
+        }));
   }
 
   membership.name = node.name;
@@ -153,9 +167,8 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   membership.suspect_after = options.config.suspect_after;
   membership.checkpoint_bytes_read = [checkpoint = memory_->checkpoint] { return checkpoint->data_bytes_read(); };
   membership.on_joined = std::move(options.on_joined);
-  loop.spawn_root(static_cast<std::uint16_t>(Role::kMembership), 0, [this, membership] {
-    return std::make_unique<cluster::Membership>(post_office_, membership);
-  });
+  loop.spawn_root(static_cast<std::uint16_t>(Role::kMembership), 0,
+                  [this, membership] { return std::make_unique<cluster::Membership>(post_office_, membership); });
 }
 
 std::string build_name() { return "consort 0.1.0"; }

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 
+#include "actors/experts/pass_observer.hpp"
 #include "actors/experts/router.hpp"
 #include "actors/serving/batcher.hpp"
 #include "cluster/membership.hpp"
@@ -23,22 +25,26 @@ namespace consort::cli {
 
 struct WorkerOptions {
   cluster::ClusterConfig config;
-  std::size_t node_index = 0;                  // into config.nodes
-  runtime::LinkAddress coordinator_address;    // empty where the link knows
+  std::size_t node_index = 0;                // into config.nodes
+  runtime::LinkAddress coordinator_address;  // empty where the link knows
   runtime::NodeId agent;
   runtime::LinkAddress agent_address;
   std::function<void(runtime::Incarnation)> on_joined;  // links learn their incarnation here
   int micro_batches = 2;
+  std::uint32_t min_rows_to_split = 32;  // rows of one sequence that are worth two micro-batches
+  // A simulation's: passes are shown to it, and the device's time is computed, not spent.
+  actors::PassObserver* pass_observer = nullptr;
+  bool is_timed_by_model = false;
 };
 
 // Weights, pages and buffers of a worker. Outlives the actors, so that their restart takes milliseconds.
 struct WorkerMemory {
   std::shared_ptr<const model::Checkpoint> checkpoint;
-  std::shared_ptr<const model::Trunk> trunk;     // null without the trunk role
-  std::shared_ptr<model::KvPages> pages;         // null without the trunk role
+  std::shared_ptr<const model::Trunk> trunk;  // null without the trunk role
+  std::shared_ptr<model::KvPages> pages;      // null without the trunk role
   std::shared_ptr<model::PartStore> parts = std::make_shared<model::PartStore>();
-  std::uint64_t limit_bytes = 0;                 // the node's `memory`
-  std::uint64_t trunk_bytes = 0;                 // trunk weights and KV pages
+  std::uint64_t limit_bytes = 0;  // the node's `memory`
+  std::uint64_t trunk_bytes = 0;  // trunk weights and KV pages
   runtime::BufferPool buffers;
 
   explicit WorkerMemory(std::size_t buffer_limit) : buffers(buffer_limit) {}
@@ -65,6 +71,8 @@ class Worker {
   const WorkerMemory& memory() const { return *memory_; }
   // The latest that Membership told; null before the first.
   cluster::ClusterViewPtr view() const { return *view_; }
+  // Nodes that this one does not hear now.
+  const std::set<runtime::NodeId>& suspected() const { return *suspected_; }
   const actors::RouterCounters& router_counters() const { return *router_counters_; }
   const actors::BatcherCounters& batcher_counters() const { return *batcher_counters_; }
 
@@ -72,6 +80,7 @@ class Worker {
   std::shared_ptr<WorkerMemory> memory_;
   std::shared_ptr<actors::RouterCounters> router_counters_ = std::make_shared<actors::RouterCounters>();
   std::shared_ptr<actors::BatcherCounters> batcher_counters_ = std::make_shared<actors::BatcherCounters>();
+  std::shared_ptr<std::set<runtime::NodeId>> suspected_ = std::make_shared<std::set<runtime::NodeId>>();
   // Actors that are restarted begin with it.
   std::shared_ptr<cluster::ClusterViewPtr> view_ = std::make_shared<cluster::ClusterViewPtr>();
   cluster::PostOffice post_office_;

@@ -1,5 +1,5 @@
-// FaultPlan: which faults fall at which events of a simulated run; as text, "crash garage at 1200; pause attic 1s at 2000".
-// SPDX-License-Identifier: Apache-2.0
+// FaultPlan: which faults fall at which events of a simulated run; as text, "crash garage at 1200; pause attic 1s at
+// 2000". SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,9 @@ enum class FaultKind : std::uint8_t {
 struct Fault {
   FaultKind kind = FaultKind::kCrash;
   std::string process;
-  std::string other;            // of link faults
+  std::string other;  // of link faults
   runtime::Duration time{0};
-  std::uint64_t event = 0;      // events after the plan was laid
+  std::uint64_t event = 0;  // events after the plan was laid
 };
 
 struct FaultPlan {
@@ -37,7 +37,8 @@ struct FaultPlan {
   // fault ("; " fault)*;  fault := "crash" P "at" N | "pause" P T "at" N | "break" P P "at" N | "part" P P T "at" N |
   //                                 "stall" P P T "at" N | "corrupt" P P "at" N | "slow" P T "at" N
   static runtime::Outcome<FaultPlan> parse(std::string_view text, const ProcessList& processes);
-  // One to three faults of any kind, from a seed, within the first `events` events.
+  // One to three faults, from a seed, within the first `events` events. Of every kind but kCorrupt: a frame that is
+  // dropped for its checksum on a connection that goes on costs its request the deadline, which a break does not.
   static FaultPlan random(std::uint64_t seed, const ProcessList& processes, std::uint64_t events);
   std::string describe() const;  // what parse() reads
 

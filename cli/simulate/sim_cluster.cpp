@@ -82,7 +82,9 @@ SimBoot SimCluster::worker_boot(const ProcessPlace& place) {
     auto model = process.device().model();
     model.bytes_per_second /= node.slowdown;
     process.device().set_model(model);
-    const auto memory = make_worker_memory(options_.config, index, model_.checkpoint, model_.trunk).value();
+    // The count of bytes read travels in messages: each life has its own.
+    const auto memory =
+        make_worker_memory(options_.config, index, model_.checkpoint->with_own_count(), model_.trunk).value();
     process.keep(memory);
     WorkerOptions options;
     options.config = options_.config;
@@ -92,6 +94,9 @@ SimBoot SimCluster::worker_boot(const ProcessPlace& place) {
     options.agent_address = SimNetwork::usual_address(agent.node);
     options.coordinator_address = SimNetwork::usual_address(processes_.coordinator.node);
     options.micro_batches = options_.micro_batches;
+    options.min_rows_to_split = options_.min_rows_to_split;
+    options.pass_observer = options_.pass_observer;
+    options.is_timed_by_model = true;
     options.on_joined = [&process](runtime::Incarnation incarnation) {
       process.data().set_incarnation(incarnation);
       process.control().set_incarnation(incarnation);
@@ -130,7 +135,8 @@ void SimCluster::add_client() {
   const auto boot = [this](SimProcess& process) -> std::shared_ptr<void> {
     auto house = std::make_shared<ClientHouse>(process.loop());
     for (const auto& worker : processes_.workers) {
-      (void)house->post_office.connect(cluster::Plane::kControl, worker.node, {}, SimNetwork::usual_address(worker.node));
+      (void)house->post_office.connect(cluster::Plane::kControl, worker.node, {},
+                                       SimNetwork::usual_address(worker.node));
     }
     client_ = house;
     return house;
@@ -171,6 +177,53 @@ bool SimCluster::all_ready() {
                              [](const cluster::Member& m) { return m.state == cluster::NodeState::kReady; });
 }
 
+runtime::Outcome<cluster::DecidedState> SimCluster::decided_on_disk() {
+  const auto& files = world_->storage(processes_.coordinator.host).files;
+  cluster::DecidedState decided;
+  const auto file = files.find(kDecisions);
+  if (file == files.end()) return decided;
+  CONSORT_TRY(const cluster::LogScan scan, cluster::scan_log(file->second));
+  for (const cluster::Decision& decision : scan.decisions) decided.apply(decision);
+  return decided;
+}
+
+bool SimCluster::is_restored() { return unrest().empty(); }
+
+std::string SimCluster::unrest() {
+  for (const auto& place : processes_.all()) {
+    const SimProcess* process = world_->find(place.name);
+    if (process == nullptr) return place.name + " does not live";
+    if (process->paused()) return place.name + " is stopped";
+  }
+  const auto term = world_->find(processes_.coordinator.name)->loop().incarnation();
+  for (const auto& place : processes_.workers) {
+    const auto view = view_of(place.name);
+    if (view == nullptr || view->version >> 32 != term.value)
+      return place.name + " has no view of the Coordinator's term";
+    for (const auto& member : view->members) {
+      SimProcess* process = world_->find(member.node);
+      if (process == nullptr || process->loop().incarnation() != member.incarnation) {
+        return place.name + " does not know the life of " + member.name;
+      }
+      if (member.state != cluster::NodeState::kReady)
+        return member.name + " is " + std::string(cluster::name(member.state));
+    }
+    const cluster::PostOffice& post = worker(place.name)->post_office();
+    for (const auto c :
+         {runtime::MessageClass::kDecode, runtime::MessageClass::kBulk, runtime::MessageClass::kBackground}) {
+      // A frame that arrives damaged is dropped with the slot that it took and those that it brought back: they return
+      // when the two post offices count from new, at the next connection. Without a damaged frame none may be out.
+      if (world_->network().corrupted() > 0) continue;
+      if (const auto slots = post.slots_out(c); slots != 0) {
+        return place.name + ": " + std::to_string(slots) + " slots of class " + std::to_string(static_cast<int>(c)) +
+               " are out";
+      }
+    }
+  }
+  const auto rests = world_->not_at_rest();
+  return rests.empty() ? "" : rests.front();
+}
+
 runtime::Status SimCluster::bring_up(runtime::World::Limits limits) {
   CONSORT_RETURN_IF_ERROR(world_->run_until([&] { return all_ready(); }, "every node to be ready", limits));
   const ProcessPlace& place = processes_.workers[options_.config.batcher_index()];
@@ -192,6 +245,7 @@ std::size_t SimCluster::start(actors::GenerationRequest request) {
   const runtime::RefTo<actors::BatcherProtocol> batcher{
       {place.node, process->loop().incarnation(), cluster::actor_id(Role::kBatcher)}};
   auto generation = std::make_shared<SimGeneration>();
+  generation->batcher_process = process->index();
   generations_.push_back(generation);
   actors::StreamEvents events;
   events.token = [generation](const actors::GeneratedToken& token) { generation->tokens.push_back(token); };

@@ -14,6 +14,7 @@
 #include "cli/house/process_list.hpp"
 #include "cli/house/worker.hpp"
 #include "cluster/node_config.hpp"
+#include "cluster/decision_log.hpp"
 #include "cluster/view.hpp"
 #include "model/checkpoint.hpp"
 #include "model/trunk.hpp"
@@ -36,13 +37,16 @@ struct SimClusterOptions {
   std::optional<cluster::NumericPlan> numeric_plan;
   bool restart = true;
   int micro_batches = 2;
+  std::uint32_t min_rows_to_split = 4;  // far fewer than on real nodes, so that short prompts run in two micro-batches
+  actors::PassObserver* pass_observer = nullptr;  // of every worker; outlives the cluster
 };
 
 // What a client saw of one request.
 struct SimGeneration {
   std::vector<actors::GeneratedToken> tokens;
   std::optional<actors::GenerationEnded> end;
-  int end_count = 0;  // must become 1
+  int end_count = 0;                  // must become 1
+  std::uint32_t batcher_process = 0;  // of the world's: the Batcher that was asked
 };
 
 class SimCluster {
@@ -71,6 +75,12 @@ class SimCluster {
   // As a worker sees the cluster; null while it has no view or does not live.
   cluster::ClusterViewPtr view_of(std::string_view name);
   bool all_ready();
+  // What a Coordinator that starts now would find decided.
+  runtime::Outcome<cluster::DecidedState> decided_on_disk();
+  // All processes live, run, and agree on who is which life; nothing is owed to anybody. Beats go on, of course.
+  bool is_restored();
+  // What keeps it from that, in words.
+  std::string unrest();
 
  private:
   runtime::SimBoot worker_boot(const ProcessPlace& place);

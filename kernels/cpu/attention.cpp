@@ -1,5 +1,5 @@
-// attention.hpp on the CPU, compiled once per instruction set. The unit of work is some heads of one query: it walks the
-// pages from left to right and keeps, per head, a running maximum, a running sum and the row of `out`.
+// attention.hpp on the CPU, compiled once per instruction set. The unit of work is some heads of one query: it walks
+// the pages from left to right and keeps, per head, a running maximum, a running sum and the row of `out`.
 #include "kernels/attention.hpp"
 
 #include <cmath>
@@ -60,9 +60,8 @@ void fold_scores(Walk& walk, std::size_t h, std::size_t count, bool first_page) 
   float* row = walk.weights + h * kPage;
   const float page_largest = max_of(row, count);
   const V largest = hn::Set(D(), page_largest);
-  for_each_vector(row, count, [&](float* p) HWY_ATTR {
-    hn::StoreU(exp_lanes(hn::Sub(hn::LoadU(D(), p), largest)), D(), p);
-  });
+  for_each_vector(row, count,
+                  [&](float* p) HWY_ATTR { hn::StoreU(exp_lanes(hn::Sub(hn::LoadU(D(), p), largest)), D(), p); });
   const float page_total = sum_lanes(row, count);
   if (first_page) {
     walk.largest[h] = page_largest;
@@ -178,8 +177,7 @@ void latent_attention(std::span<const LatentQuery> queries, std::int64_t heads, 
   }
   const auto latent = static_cast<std::size_t>(kv_lora_rank);
   const cpu::AttentionJob job{latent, latent + static_cast<std::size_t>(qk_rope_head_dim), scale};
-  auto* attend =
-      CONSORT_CHOOSE(void(const cpu::AttentionJob&, const LatentQuery&, std::size_t, std::size_t), attend);
+  auto* attend = CONSORT_CHOOSE(void(const cpu::AttentionJob&, const LatentQuery&, std::size_t, std::size_t), attend);
   const auto block = static_cast<std::int64_t>(cpu::kHeadBlock);
   const std::int64_t blocks = (heads + block - 1) / block;
   const auto run = [&](std::int64_t i) {

@@ -18,10 +18,17 @@ template <class Function>
 Function* choose(Function* avx512, Function* avx2, Function* neon) {
   Function* function = nullptr;
   switch (chosen()) {
-    case InstructionSet::kAvx512: function = avx512; break;
-    case InstructionSet::kAvx2: function = avx2; break;
-    case InstructionSet::kNeon: function = neon; break;
-    case InstructionSet::kNone: break;
+    case InstructionSet::kAvx512:
+      function = avx512;
+      break;
+    case InstructionSet::kAvx2:
+      function = avx2;
+      break;
+    case InstructionSet::kNeon:
+      function = neon;
+      break;
+    case InstructionSet::kNone:
+      break;
   }
   CONSORT_CHECK(function != nullptr, static_cast<int>(chosen()));
   return function;
@@ -31,5 +38,5 @@ Function* choose(Function* avx512, Function* avx2, Function* neon) {
 
 // The function `name` of the instruction set in use; for the HWY_ONCE part of a file that includes foreach_target.h.
 // `Type` is its function type.
-#define CONSORT_CHOOSE(Type, name)                                                                         \
+#define CONSORT_CHOOSE(Type, name) \
   (::consort::kernels::cpu::choose<Type>(HWY_CHOOSE_AVX3(name), HWY_CHOOSE_AVX2(name), HWY_CHOOSE_NEON(name)))

@@ -41,7 +41,8 @@ struct F16Weight {
   }
 };
 
-// E4M3 without its scale. Moved into an F16 the bits mean value / 256, subnormals too; the instruction set then widens it.
+// E4M3 without its scale. Moved into an F16 the bits mean value / 256, subnormals too; the instruction set then widens
+// it.
 struct Fp8Weight {
   using Stored = std::uint8_t;
   static HWY_INLINE V expand(const std::uint8_t* p) {
@@ -52,7 +53,8 @@ struct Fp8Weight {
     const auto magnitude = hn::ShiftLeft<7>(hn::And(wide, hn::Set(du16, std::uint16_t{0x7F})));
     const auto sign = hn::ShiftLeft<8>(hn::And(wide, hn::Set(du16, std::uint16_t{0x80})));
     // 0x7F is NaN: only there does the carry reach bit 14, which with the bits already set makes an F16 NaN.
-    const auto nan = hn::And(hn::Add(magnitude, hn::Set(du16, std::uint16_t{0x80})), hn::Set(du16, std::uint16_t{0x4000}));
+    const auto nan =
+        hn::And(hn::Add(magnitude, hn::Set(du16, std::uint16_t{0x80})), hn::Set(du16, std::uint16_t{0x4000}));
     const auto half = hn::Or(hn::Or(magnitude, sign), nan);
     return hn::Mul(hn::PromoteTo(D(), hn::BitCast(d16, half)), hn::Set(D(), 256.0f));
   }
@@ -72,7 +74,8 @@ HWY_INLINE void expand_plain(float* HWY_RESTRICT out, const typename Weight::Sto
 }
 
 // Columns of one row that share a scale.
-HWY_INLINE void expand_fp8_block(float* HWY_RESTRICT out, const std::uint8_t* HWY_RESTRICT p, std::size_t n, float scale) {
+HWY_INLINE void expand_fp8_block(float* HWY_RESTRICT out, const std::uint8_t* HWY_RESTRICT p, std::size_t n,
+                                 float scale) {
   const D d;
   const V scales = hn::Set(d, scale);
   std::size_t i = 0;
@@ -100,7 +103,8 @@ HWY_INLINE void expand_piece(float* HWY_RESTRICT out, const WeightMatrix& weight
     case runtime::Dtype::kF16:
       expand_plain<F16Weight>(out, reinterpret_cast<const std::uint16_t*>(weight.data) + at, count);
       return;
-    default: break;  // FP8; check_weight() let nothing else through
+    default:
+      break;  // FP8; check_weight() let nothing else through
   }
   const auto* stored = reinterpret_cast<const std::uint8_t*>(weight.data) + at;
   const float* scales = weight.scale_inv + (weight.row_origin + row) / kScaleBlock * weight.scale_stride;

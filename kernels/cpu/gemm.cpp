@@ -37,11 +37,12 @@ std::int64_t padded(std::int64_t n) { return (n + kSixteen - 1) / kSixteen * kSi
 // Sums over the whole sixteens of k, weights read in place.
 template <class Weight>
 void stream_in_place(float* sums, const GemmJob& job, std::int64_t first_col, std::size_t cols, std::int64_t whole) {
-  const auto* w = reinterpret_cast<const typename Weight::Stored*>(job.weight->data) + first_col * job.weight->row_stride;
-  stream_block(Tile<Weight>{job.x, static_cast<std::size_t>(job.x_stride), w,
-                            static_cast<std::size_t>(job.weight->row_stride), static_cast<std::size_t>(whole / kSixteen),
-                            sums, cols, true},
-               static_cast<std::size_t>(job.rows), cols);
+  const auto* w =
+      reinterpret_cast<const typename Weight::Stored*>(job.weight->data) + first_col * job.weight->row_stride;
+  stream_block(
+      Tile<Weight>{job.x, static_cast<std::size_t>(job.x_stride), w, static_cast<std::size_t>(job.weight->row_stride),
+                   static_cast<std::size_t>(whole / kSixteen), sums, cols, true},
+      static_cast<std::size_t>(job.rows), cols);
 }
 
 // FP8, where scales change along k: four columns at a time are expanded into the first-level cache.
@@ -67,7 +68,8 @@ void stream_tail(float* sums, const GemmJob& job, std::int64_t first_col, std::s
   if (whole == job.weight->cols) return;
   HWY_ALIGN float w[cpu::kStreamPanelCols * kLanes] = {};
   for (std::size_t c = 0; c < cols; ++c) {
-    expand_piece(w + c * kLanes, *job.weight, first_col + static_cast<std::int64_t>(c), whole, job.weight->cols - whole);
+    expand_piece(w + c * kLanes, *job.weight, first_col + static_cast<std::int64_t>(c), whole,
+                 job.weight->cols - whole);
   }
   stream_block(Tile<F32Weight>{job.x_tail, kLanes, w, kLanes, 1, sums, cols, whole == 0},
                static_cast<std::size_t>(job.rows), cols);
@@ -79,10 +81,18 @@ void stream_panel(const GemmJob& job, std::int64_t first_col, std::int64_t col_c
   const std::int64_t whole = job.weight->cols / kSixteen * kSixteen;
   if (whole > 0) {
     switch (job.weight->dtype) {
-      case runtime::Dtype::kF32: stream_in_place<F32Weight>(sums, job, first_col, cols, whole); break;
-      case runtime::Dtype::kBf16: stream_in_place<Bf16Weight>(sums, job, first_col, cols, whole); break;
-      case runtime::Dtype::kF16: stream_in_place<F16Weight>(sums, job, first_col, cols, whole); break;
-      default: stream_expanded(sums, job, first_col, cols, whole); break;
+      case runtime::Dtype::kF32:
+        stream_in_place<F32Weight>(sums, job, first_col, cols, whole);
+        break;
+      case runtime::Dtype::kBf16:
+        stream_in_place<Bf16Weight>(sums, job, first_col, cols, whole);
+        break;
+      case runtime::Dtype::kF16:
+        stream_in_place<F16Weight>(sums, job, first_col, cols, whole);
+        break;
+      default:
+        stream_expanded(sums, job, first_col, cols, whole);
+        break;
     }
   }
   stream_tail(sums, job, first_col, cols, whole);
@@ -127,8 +137,12 @@ void pack_weights(float* packed, const GemmJob& job, std::int64_t first_col, std
       case runtime::Dtype::kF32:
         pack_row<F32Weight>(to, cols * part_row, count, reinterpret_cast<const float*>(job.weight->data) + at, n);
         break;
-      case runtime::Dtype::kBf16: pack_row<Bf16Weight>(to, cols * part_row, count, two_bytes, n); break;
-      case runtime::Dtype::kF16: pack_row<F16Weight>(to, cols * part_row, count, two_bytes, n); break;
+      case runtime::Dtype::kBf16:
+        pack_row<Bf16Weight>(to, cols * part_row, count, two_bytes, n);
+        break;
+      case runtime::Dtype::kF16:
+        pack_row<F16Weight>(to, cols * part_row, count, two_bytes, n);
+        break;
       default: {
         HWY_ALIGN float expanded[kBlockDepth];
         expand_piece(expanded, *job.weight, row, k, depth);
@@ -138,8 +152,8 @@ void pack_weights(float* packed, const GemmJob& job, std::int64_t first_col, std
   }
 }
 
-// The columns of a panel are worked on in strips that stay in the first-level cache; the panel is wider, so that x comes
-// to the second-level cache once for all its strips.
+// The columns of a panel are worked on in strips that stay in the first-level cache; the panel is wider, so that x
+// comes to the second-level cache once for all its strips.
 void packed_panel(const GemmJob& job, std::int64_t first_col, std::int64_t col_count) {
   constexpr std::size_t kStrip = cpu::kStripCols;
   constexpr std::size_t kStripWeights = kStrip * kBlockDepth;
@@ -158,14 +172,15 @@ void packed_panel(const GemmJob& job, std::int64_t first_col, std::int64_t col_c
       const auto length = static_cast<std::size_t>(padded(depth));
       const std::size_t part_row = length / kVectors;
       for (std::size_t s = 0; s < strips; ++s) {
-        pack_weights(weights + s * kStripWeights, job, first_col + static_cast<std::int64_t>(s * kStrip), strip_cols(s), k,
-                     depth);
+        pack_weights(weights + s * kStripWeights, job, first_col + static_cast<std::int64_t>(s * kStrip), strip_cols(s),
+                     k, depth);
       }
       const float* x = job.packed + k * job.rows + set * static_cast<std::int64_t>(length);
       for (std::size_t part = 0; part < kVectors; ++part) {
         for (std::size_t s = 0; s < strips; ++s) {
           packed_part(x + part * rows * part_row, weights + s * kStripWeights + part * strip_cols(s) * part_row, rows,
-                      strip_cols(s), length / kLanes, sums + s * kStripSums + part * rows * strip_cols(s) * kWidth, k == 0);
+                      strip_cols(s), length / kLanes, sums + s * kStripSums + part * rows * strip_cols(s) * kWidth,
+                      k == 0);
         }
       }
     }

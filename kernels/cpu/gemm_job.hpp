@@ -10,8 +10,9 @@ namespace consort::kernels::cpu {
 
 // Columns of the product that one worker takes at a time: multiples of 3 and 4, the widths of the tiles.
 inline constexpr std::int64_t kStreamPanelCols = 48;  // few rows: some 100 KB of weights, many microseconds of reading
-inline constexpr std::int64_t kPackedPanelCols = 48;  // many rows: x is read from beyond the second cache once for these
-inline constexpr std::int64_t kStripCols = 12;        // and worked on in strips: see kBlockDepth in packed_tile-inl.hpp
+inline constexpr std::int64_t kPackedPanelCols =
+    48;                                         // many rows: x is read from beyond the second cache once for these
+inline constexpr std::int64_t kStripCols = 12;  // and worked on in strips: see kBlockDepth in packed_tile-inl.hpp
 
 // Up to here the weights are read where they lie; above, both operands are packed.
 inline constexpr std::int64_t kStreamRows = 4;
@@ -20,7 +21,8 @@ inline constexpr std::int64_t kStreamRows = 4;
 // 512 KB second-level cache while the panel's tiles pass over them. A multiple of 4 and 6.
 inline constexpr std::int64_t kBlockRows = 96;
 
-// Rows of x packed at once: bounds the packed copy (28 MB at 18432 columns); the weights are read once for each such set.
+// Rows of x packed at once: bounds the packed copy (28 MB at 18432 columns); the weights are read once for each such
+// set.
 inline constexpr std::int64_t kPackedRows = 384;
 
 // Below this many multiply-adds (about 10 us) handing work to other threads costs more than it brings.

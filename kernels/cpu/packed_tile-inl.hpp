@@ -14,9 +14,9 @@ HWY_BEFORE_NAMESPACE();
 namespace consort::kernels {
 namespace HWY_NAMESPACE {
 
-// Columns of k in one block. One vector's share of a panel (12 columns, 24 KB) then stays in a first-level cache of 32 KB
-// while x passes by, and a tile loads and stores its lane sums once in 64 steps (32 with 16 lanes to a vector). Measured
-// on Zen 3: blocks of half the depth and panels of half the columns lose about 5 %.
+// Columns of k in one block. One vector's share of a panel (12 columns, 24 KB) then stays in a first-level cache of 32
+// KB while x passes by, and a tile loads and stores its lane sums once in 64 steps (32 with 16 lanes to a vector).
+// Measured on Zen 3: blocks of half the depth and panels of half the columns lose about 5 %.
 inline constexpr std::size_t kBlockDepth = 512 * (kVectors < 2 ? kVectors : 2);
 
 // R x C products of one part (vector) of the lanes. x: [sixteens][R][kWidth], w: [sixteens][C][kWidth],
@@ -54,22 +54,31 @@ HWY_NOINLINE void packed_tile(const float* HWY_RESTRICT x, const float* HWY_REST
 }
 
 template <std::size_t C>
-HWY_INLINE void packed_rows(const float* x, const float* w, std::size_t rows, std::size_t sixteens, float* sums, bool first) {
+HWY_INLINE void packed_rows(const float* x, const float* w, std::size_t rows, std::size_t sixteens, float* sums,
+                            bool first) {
   switch (rows) {
-    case 1: return packed_tile<1, C>(x, w, sixteens, sums, first);
-    case 2: return packed_tile<2, C>(x, w, sixteens, sums, first);
-    case 3: return packed_tile<3, C>(x, w, sixteens, sums, first);
-    case 4: return packed_tile<4, C>(x, w, sixteens, sums, first);
+    case 1:
+      return packed_tile<1, C>(x, w, sixteens, sums, first);
+    case 2:
+      return packed_tile<2, C>(x, w, sixteens, sums, first);
+    case 3:
+      return packed_tile<3, C>(x, w, sixteens, sums, first);
+    case 4:
+      return packed_tile<4, C>(x, w, sixteens, sums, first);
 #if HWY_TARGET != HWY_AVX2
-    case 5: return packed_tile<5, C>(x, w, sixteens, sums, first);
-    case 6: return packed_tile<6, C>(x, w, sixteens, sums, first);
+    case 5:
+      return packed_tile<5, C>(x, w, sixteens, sums, first);
+    case 6:
+      return packed_tile<6, C>(x, w, sixteens, sums, first);
 #endif
-    default: CONSORT_CHECK(false, rows);
+    default:
+      CONSORT_CHECK(false, rows);
   }
 }
 
 // One part (vector) of the lanes of rows x cols products over one block of k. Tiles of rows (of columns) lie one behind
-// the other: the one that starts at row r is at r * sixteens * kWidth. sums: [tile of rows][tile of columns][R][C][kWidth].
+// the other: the one that starts at row r is at r * sixteens * kWidth. sums: [tile of rows][tile of
+// columns][R][C][kWidth].
 HWY_INLINE void packed_part(const float* x, const float* w, std::size_t rows, std::size_t cols, std::size_t sixteens,
                             float* sums, bool first) {
   const std::size_t row_length = sixteens * kWidth;
@@ -81,7 +90,8 @@ HWY_INLINE void packed_part(const float* x, const float* w, std::size_t rows, st
     for (; c + kTileCols <= cols; c += kTileCols) {
       packed_rows<kTileCols>(x_tile, w + c * row_length, count, sixteens, sums_tiles + c * count * kWidth, first);
     }
-    for (; c < cols; ++c) packed_rows<1>(x_tile, w + c * row_length, count, sixteens, sums_tiles + c * count * kWidth, first);
+    for (; c < cols; ++c)
+      packed_rows<1>(x_tile, w + c * row_length, count, sixteens, sums_tiles + c * count * kWidth, first);
   }
 }
 

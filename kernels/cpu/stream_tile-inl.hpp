@@ -1,5 +1,5 @@
-// gemm of few rows: the weights are read once, as they lie, with all 16 lanes in registers, as fast as memory gives them.
-// SPDX-License-Identifier: Apache-2.0
+// gemm of few rows: the weights are read once, as they lie, with all 16 lanes in registers, as fast as memory gives
+// them. SPDX-License-Identifier: Apache-2.0
 
 #if defined(CONSORT_KERNELS_CPU_STREAM_TILE_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef CONSORT_KERNELS_CPU_STREAM_TILE_INL
@@ -34,8 +34,7 @@ HWY_NOINLINE void stream_tile(const Tile<Weight>& tile) {
     for (std::size_t c = 0; c < C; ++c) {
       CONSORT_UNROLL
       for (std::size_t v = 0; v < kVectors; ++v) {
-        a[r][c][v] =
-            tile.first ? hn::Zero(d) : hn::LoadU(d, tile.sums + (r * tile.sums_row + c) * kLanes + v * kWidth);
+        a[r][c][v] = tile.first ? hn::Zero(d) : hn::LoadU(d, tile.sums + (r * tile.sums_row + c) * kLanes + v * kWidth);
       }
     }
   }
@@ -89,11 +88,16 @@ HWY_INLINE void stream_rows(Tile<Weight> tile, std::size_t cols) {
 template <class Weight>
 HWY_INLINE void stream_block(const Tile<Weight>& tile, std::size_t rows, std::size_t cols) {
   switch (rows) {
-    case 1: return stream_rows<1>(tile, cols);
-    case 2: return stream_rows<2>(tile, cols);
-    case 3: return stream_rows<3>(tile, cols);
-    case 4: return stream_rows<4>(tile, cols);
-    default: CONSORT_CHECK(false, rows);
+    case 1:
+      return stream_rows<1>(tile, cols);
+    case 2:
+      return stream_rows<2>(tile, cols);
+    case 3:
+      return stream_rows<3>(tile, cols);
+    case 4:
+      return stream_rows<4>(tile, cols);
+    default:
+      CONSORT_CHECK(false, rows);
   }
 }
 

@@ -80,15 +80,22 @@ HWY_NOINLINE void run_tile(const Tile<Weight>& tile) {
 template <std::size_t C, class Weight>
 HWY_INLINE void run_tile_rows(const Tile<Weight>& tile, std::size_t rows) {
   switch (rows) {
-    case 1: return run_tile<1, C>(tile);
-    case 2: return run_tile<2, C>(tile);
-    case 3: return run_tile<3, C>(tile);
-    case 4: return run_tile<4, C>(tile);
+    case 1:
+      return run_tile<1, C>(tile);
+    case 2:
+      return run_tile<2, C>(tile);
+    case 3:
+      return run_tile<3, C>(tile);
+    case 4:
+      return run_tile<4, C>(tile);
 #if HWY_TARGET != HWY_AVX2
-    case 5: return run_tile<5, C>(tile);
-    case 6: return run_tile<6, C>(tile);
+    case 5:
+      return run_tile<5, C>(tile);
+    case 6:
+      return run_tile<6, C>(tile);
 #endif
-    default: CONSORT_CHECK(false, rows);
+    default:
+      CONSORT_CHECK(false, rows);
   }
 }
 

@@ -63,9 +63,7 @@ void sigmoid_row(float* x, std::size_t n) {
 
 void softmax_row(float* x, std::size_t n) {
   const V largest = hn::Set(D(), max_of(x, n));
-  for_each_vector(x, n, [&](float* p) HWY_ATTR {
-    hn::StoreU(exp_lanes(hn::Sub(hn::LoadU(D(), p), largest)), D(), p);
-  });
+  for_each_vector(x, n, [&](float* p) HWY_ATTR { hn::StoreU(exp_lanes(hn::Sub(hn::LoadU(D(), p), largest)), D(), p); });
   const V total = hn::Set(D(), sum_lanes(x, n));
   for_each_vector(x, n, [&](float* p) HWY_ATTR { hn::StoreU(hn::Div(hn::LoadU(D(), p), total), D(), p); });
 }

@@ -9,8 +9,8 @@ AddedTokens::AddedTokens(std::vector<Entry> entries) : entries_(std::move(entrie
   for (const Entry& entry : entries_) starts_[static_cast<unsigned char>(entry.text[0])] = true;
 }
 
-// Narrows the sorted entries to those that agree with the text byte by byte. The entry that is used up at a depth is the
-// first of its range.
+// Narrows the sorted entries to those that agree with the text byte by byte. The entry that is used up at a depth is
+// the first of its range.
 const AddedTokens::Entry* AddedTokens::longest_at_start(std::string_view text) const {
   const Entry* longest = nullptr;
   auto first = entries_.begin();
@@ -29,8 +29,7 @@ const AddedTokens::Entry* AddedTokens::longest_at_start(std::string_view text) c
 void AddedTokens::split(std::string_view text, std::vector<TextSegment>& segments) const {
   std::size_t begin = 0;
   for (std::size_t at = 0; at < text.size();) {
-    const Entry* entry =
-        starts_[static_cast<unsigned char>(text[at])] ? longest_at_start(text.substr(at)) : nullptr;
+    const Entry* entry = starts_[static_cast<unsigned char>(text[at])] ? longest_at_start(text.substr(at)) : nullptr;
     if (entry == nullptr) {
       ++at;
       continue;

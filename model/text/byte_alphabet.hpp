@@ -1,5 +1,5 @@
-// The byte alphabet of byte-level BPE: every byte has a printable character, so that a vocabulary of text can hold bytes.
-// SPDX-License-Identifier: Apache-2.0
+// The byte alphabet of byte-level BPE: every byte has a printable character, so that a vocabulary of text can hold
+// bytes. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>

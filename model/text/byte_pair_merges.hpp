@@ -34,8 +34,8 @@ class BytePairMerges {
     std::vector<Candidate> heap;
   };
 
-  // Merges until no rule applies: always the pair with the best rank, among equals the leftmost. At most 2^31 - 1 symbols;
-  // O(n log n).
+  // Merges until no rule applies: always the pair with the best rank, among equals the leftmost. At most 2^31 - 1
+  // symbols; O(n log n).
   void apply(std::vector<std::int32_t>& ids, Scratch& scratch) const;
 
  private:

@@ -165,10 +165,9 @@ class Writer {
       }
       const auto id = tokenizer_.added_token_id(*marker);
       if (!id) {
-        return runtime::failure(ErrorKind::kInvalid, "chat format " + std::string(rules_.name) + " needs the token " +
-                                                         std::string(*marker) +
-                                                         ", which this tokenizer does not have; formats are " +
-                                                         all_names());
+        return runtime::failure(ErrorKind::kInvalid,
+                                "chat format " + std::string(rules_.name) + " needs the token " + std::string(*marker) +
+                                    ", which this tokenizer does not have; formats are " + all_names());
       }
       CONSORT_RETURN_IF_ERROR(flush());
       chat_.ids.push_back(*id);
@@ -257,7 +256,8 @@ Outcome<ChatFormat> ChatFormat::recognise(std::string_view chat_template) {
   if (name.empty()) {
     return runtime::failure(ErrorKind::kInvalid,
                             "the model's chat_template is not one that this program knows; name the format that it "
-                            "equals with --chat-format: " + all_names());
+                            "equals with --chat-format: " +
+                                all_names());
   }
   return named(name);
 }
@@ -274,8 +274,8 @@ Outcome<RenderedChat> ChatFormat::render(const Tokenizer& tokenizer, std::span<c
   if (messages.empty()) return runtime::failure(ErrorKind::kInvalid, "a chat needs at least one message");
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (const auto bad = first_invalid_utf8(messages[i].content); bad != std::string_view::npos) {
-      return runtime::failure(ErrorKind::kInvalid, "messages[" + std::to_string(i) +
-                                                       "].content is not UTF-8 at byte " + std::to_string(bad));
+      return runtime::failure(ErrorKind::kInvalid, "messages[" + std::to_string(i) + "].content is not UTF-8 at byte " +
+                                                       std::to_string(bad));
     }
   }
   const ChatRules& rules = *rules_;
@@ -297,7 +297,8 @@ Outcome<RenderedChat> ChatFormat::render(const Tokenizer& tokenizer, std::span<c
         after_user = true;
         break;
       case ChatRole::kAssistant:
-        if (applies(rules.before_assistant_when, after_user)) CONSORT_RETURN_IF_ERROR(writer.own(rules.before_assistant));
+        if (applies(rules.before_assistant_when, after_user))
+          CONSORT_RETURN_IF_ERROR(writer.own(rules.before_assistant));
         writer.content(without_thought(message.content, rules.thought));
         CONSORT_RETURN_IF_ERROR(writer.own(rules.after_assistant));
         after_user = false;

@@ -40,9 +40,10 @@ constexpr std::array kKnown = {
              {kCollectsSystem, kSystemAfterBos, kUser, kContentOnly, kAfterFirstThought,
               "{%ifadd_generation_promptandns.is_last_userandnotns.is_tool%}{{'<｜Assistant｜>'}}"
               "{%ifnotthinking%}{{'</think>'}}{%else%}{{'<think>'}}{%endif%}{%endif%}"}},
-    Features{"v2",
-             {"{{bos_token}}", "{{'User: '+message['content']+'\n\n'}}", "{{'Assistant: '+message['content']+eos_token}}",
-              "{{message['content']+'\n\n'}}", "{%ifadd_generation_prompt%}{{'Assistant:'}}{%endif%}"}},
+    Features{
+        "v2",
+        {"{{bos_token}}", "{{'User: '+message['content']+'\n\n'}}", "{{'Assistant: '+message['content']+eos_token}}",
+         "{{message['content']+'\n\n'}}", "{%ifadd_generation_prompt%}{{'Assistant:'}}{%endif%}"}},
     Features{"adder",
              {"{{bos_token}}", "{%ifm['role']=='system'%}{{m['content']}}", "{{'<｜User｜>'+m['content']}}",
               "{{'<｜Assistant｜>'+m['content'].split('</think>')[-1]+'<｜end▁of▁sentence｜>'}}",

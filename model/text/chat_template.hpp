@@ -12,8 +12,8 @@ namespace consort::model {
 std::string normalised_template(std::string_view source);
 
 // The name of the format whose distinguishing expressions the template has, all of them; empty where there is none.
-// The expressions are those that write the system text, a user's turn, an assistant's turn and the generation prompt, so
-// a template that differs in one of these is unknown, not similar.
+// The expressions are those that write the system text, a user's turn, an assistant's turn and the generation prompt,
+// so a template that differs in one of these is unknown, not similar.
 std::string_view recognised_template(std::string_view source);
 
 }  // namespace consort::model

@@ -13,7 +13,7 @@ namespace consort::model {
 
 // One stage: matches become pieces of their own, and so do the gaps ("Isolated" in tokenizer.json).
 struct SplitRule {
-  std::string field;    // where the file says so, for errors: "pre_tokenizer.pretokenizers[2]"
+  std::string field;  // where the file says so, for errors: "pre_tokenizer.pretokenizers[2]"
   std::string pattern;
   bool literal = false;
 };

@@ -16,8 +16,8 @@ using runtime::ErrorKind;
 
 // Enough for a run of a million spaces, which \s*[\r\n]+ walks twice; a pattern that explodes meets it within a second.
 constexpr std::uint32_t kMatchSteps = 10'000'000;
-constexpr std::uint32_t kMatchHeapKib = 64 * 1024;       // the interpreter's backtracking, same reason
-constexpr std::size_t kJitStackStartBytes = 32 * 1024;   // grows on demand
+constexpr std::uint32_t kMatchHeapKib = 64 * 1024;      // the interpreter's backtracking, same reason
+constexpr std::size_t kJitStackStartBytes = 32 * 1024;  // grows on demand
 constexpr std::size_t kJitStackLimitBytes = 8 * 1024 * 1024;
 constexpr std::uint32_t kPatternLimitBytes = 64 * 1024;  // the longest known is 2 KB
 

@@ -53,11 +53,17 @@ class Rewriter {
 
   Status element() {
     switch (in_[at_]) {
-      case '\\': return escape();
-      case '[': return open_class();
-      case '(': return group();
-      case '{': return repeat();
-      default: keep(1); return runtime::done();
+      case '\\':
+        return escape();
+      case '[':
+        return open_class();
+      case '(':
+        return group();
+      case '{':
+        return repeat();
+      default:
+        keep(1);
+        return runtime::done();
     }
   }
 
@@ -118,9 +124,16 @@ class Rewriter {
     if (c == 's' || c == 'S' || c == 'd' || c == 'D' || c == 'p' || c == 'P') return set(c);
     member_ = Member::kCharacter;
     switch (c) {
-      case 'r': case 'n': case 't': case 'f': keep(2); return runtime::done();
-      case 'v': return put(R"(\x{B})", 2);
-      case 'u': return code_point(2, 4);
+      case 'r':
+      case 'n':
+      case 't':
+      case 'f':
+        keep(2);
+        return runtime::done();
+      case 'v':
+        return put(R"(\x{B})", 2);
+      case 'u':
+        return code_point(2, 4);
       case 'x': {
         if (peek(2) != '{') return code_point(2, 2);
         std::size_t digits = 0;
@@ -129,7 +142,8 @@ class Rewriter {
         keep(digits + 4);
         return runtime::done();
       }
-      default: break;
+      default:
+        break;
     }
     const auto byte = static_cast<unsigned char>(c);
     if (byte <= 0x20 || byte >= 0x7F || is_word(c)) return refuse(at_, std::string("the escape \\") + c);

@@ -25,7 +25,8 @@ using runtime::Status;
 constexpr std::size_t kMaxTextBytes = 64 * 1024 * 1024;
 // The largest known tokenizer.json has 17 MB.
 constexpr std::uintmax_t kMaxFileBytes = 256 * 1024 * 1024;
-// Natural text repeats its words: a few thousand pieces are nearly all of it. Long pieces are rare and cost much memory.
+// Natural text repeats its words: a few thousand pieces are nearly all of it. Long pieces are rare and cost much
+// memory.
 constexpr std::size_t kCachedPieces = 8192;
 constexpr std::size_t kCachedPieceBytes = 64;
 
@@ -55,8 +56,8 @@ Outcome<std::optional<std::string>> read_file(const std::filesystem::path& path)
   const std::uintmax_t bytes = std::filesystem::file_size(path, error);
   if (error) return runtime::failure(ErrorKind::kInvalid, path.string() + " cannot be read: " + error.message());
   if (bytes > kMaxFileBytes) {
-    return runtime::failure(ErrorKind::kInvalid, path.string() + " has " + std::to_string(bytes) +
-                                                     " bytes; at most " + std::to_string(kMaxFileBytes) + " are read");
+    return runtime::failure(ErrorKind::kInvalid, path.string() + " has " + std::to_string(bytes) + " bytes; at most " +
+                                                     std::to_string(kMaxFileBytes) + " are read");
   }
   std::string text(static_cast<std::size_t>(bytes), '\0');
   std::ifstream file(path, std::ios::binary);
@@ -101,7 +102,8 @@ struct Tokenizer::State {
 
 Status Tokenizer::State::add_tokens(TokenizerFile& file) {
   std::size_t id_count = file.vocabulary.size();
-  for (const AddedToken& token : file.added_tokens) id_count = std::max(id_count, static_cast<std::size_t>(token.id) + 1);
+  for (const AddedToken& token : file.added_tokens)
+    id_count = std::max(id_count, static_cast<std::size_t>(token.id) + 1);
   tokens.resize(id_count);
   for (std::size_t id = 0; id < file.vocabulary.size(); ++id) {
     std::string& text = file.vocabulary[id];
@@ -207,8 +209,9 @@ Outcome<Tokenizer> Tokenizer::from_directory(const std::filesystem::path& direct
   };
   CONSORT_TRY(const auto tokenizer_json, read_file(directory / "tokenizer.json"));
   if (!tokenizer_json) {
-    return runtime::failure(ErrorKind::kInvalid, directory.string() + " has no tokenizer.json; copy it from the model's "
-                                                                      "repository");
+    return runtime::failure(ErrorKind::kInvalid, directory.string() +
+                                                     " has no tokenizer.json; copy it from the model's "
+                                                     "repository");
   }
   auto file = parse_tokenizer_json(*tokenizer_json);
   if (!file.ok()) return in_directory(std::move(file).error());
@@ -248,8 +251,10 @@ Outcome<std::vector<std::int32_t>> Tokenizer::encode(std::string_view text, Enco
     std::vector<TextSegment> raw;
     state.raw_added.split(text, raw);
     for (const TextSegment& segment : raw) {
-      if (segment.id >= 0) segments.push_back(segment);
-      else state.normalized_added.split(segment.text, segments);
+      if (segment.id >= 0)
+        segments.push_back(segment);
+      else
+        state.normalized_added.split(segment.text, segments);
     }
   }
   std::vector<std::int32_t> out;

@@ -20,7 +20,7 @@ struct TokenizerFile;
 struct TokenizerSettings;
 
 struct EncodeOptions {
-  bool add_special_tokens = true;   // the beginning-of-sentence id and the like, where the model's files ask for them
+  bool add_special_tokens = true;  // the beginning-of-sentence id and the like, where the model's files ask for them
   // Whether "<｜User｜>" in the text becomes that token. Off for what a user wrote: else text can play another role.
   bool match_added_tokens = true;
 };
@@ -52,7 +52,7 @@ class Tokenizer {
   std::optional<std::int32_t> bos_id() const;
   std::span<const std::int32_t> eos_ids() const;  // generation ends at any of them; empty where no file names one
   bool is_eos(std::int32_t id) const;
-  std::string_view chat_template() const;         // Jinja source; empty where there is none
+  std::string_view chat_template() const;  // Jinja source; empty where there is none
 
  private:
   struct State;

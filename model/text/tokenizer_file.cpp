@@ -16,7 +16,7 @@ using runtime::Status;
 
 // Larger than any vocabulary (Kimi-K2 has 163,840), small enough that a wrong id cannot ask for gigabytes.
 constexpr std::int64_t kMaxTokenId = (std::int64_t{1} << 20) - 1;
-constexpr std::size_t kMaxNesting = 16;        // the deepest field lies at 5
+constexpr std::size_t kMaxNesting = 16;  // the deepest field lies at 5
 constexpr std::size_t kMaxAddedTokenBytes = 1024;
 
 // What the ByteLevel pre-tokenizer splits by where use_regex is true: GPT-2's expression.
@@ -174,7 +174,8 @@ Status parse_model(const json::value* value, TokenizerFile& file) {
   if (value == nullptr) return refuse("model", "is missing");
   CONSORT_TRY(Fields model, Fields::of(*value, "model"));
   const json::value* type = model.find("type");  // old files leave it out; only BPE has merges
-  if (type != nullptr && *type != "BPE") return refuse("model.type", "is " + shown(*type) + "; only \"BPE\" is supported");
+  if (type != nullptr && *type != "BPE")
+    return refuse("model.type", "is " + shown(*type) + "; only \"BPE\" is supported");
   for (std::string_view key : {"dropout", "unk_token"}) CONSORT_RETURN_IF_ERROR(model.expect_absent(key));
   for (std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     CONSORT_RETURN_IF_ERROR(model.expect(key, ""));
@@ -208,8 +209,8 @@ Status parse_added_token(const json::value& value, const std::string& path, Toke
   }
   const auto index = static_cast<std::size_t>(token.id);
   if (index < file.vocabulary.size() && !file.vocabulary[index].empty() && file.vocabulary[index] != token.text) {
-    return refuse(fields.path("id"), "is " + std::to_string(token.id) + ", which model.vocab gives to " +
-                                         file.vocabulary[index]);
+    return refuse(fields.path("id"),
+                  "is " + std::to_string(token.id) + ", which model.vocab gives to " + file.vocabulary[index]);
   }
   CONSORT_RETURN_IF_ERROR(fields.finish());
   file.added_tokens.push_back(std::move(token));
@@ -240,7 +241,8 @@ Status parse_normalizer(const json::value* value) {
   CONSORT_TRY(const std::string type, fields.text("type"));
   if (type != "Sequence") return refuse("normalizer.type", "is \"" + type + "\"; no normalizer is supported");
   CONSORT_TRY(const json::array* steps, fields.list("normalizers"));
-  if (!steps->empty()) return refuse("normalizer.normalizers[0]", "is " + shown(steps->front()) + "; no normalizer is supported");
+  if (!steps->empty())
+    return refuse("normalizer.normalizers[0]", "is " + shown(steps->front()) + "; no normalizer is supported");
   return fields.finish();
 }
 
@@ -297,8 +299,8 @@ Status parse_pre_tokenizer(const json::value* value, TokenizerFile& file) {
   CONSORT_TRY(const json::array* stages, fields.list("pretokenizers"));
   if (stages->empty()) return refuse(fields.path("pretokenizers"), "is empty; byte-level BPE needs at least ByteLevel");
   for (std::size_t i = 0; i < stages->size(); ++i) {
-    CONSORT_RETURN_IF_ERROR(parse_pre_tokenizer_stage((*stages)[i], at(fields.path("pretokenizers"), i),
-                                                      i + 1 == stages->size(), file));
+    CONSORT_RETURN_IF_ERROR(
+        parse_pre_tokenizer_stage((*stages)[i], at(fields.path("pretokenizers"), i), i + 1 == stages->size(), file));
   }
   return fields.finish();
 }

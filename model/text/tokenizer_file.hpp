@@ -1,5 +1,5 @@
-// TokenizerFile: what a tokenizer.json says, checked and made plain. What it asks for and we do not know is refused by name.
-// SPDX-License-Identifier: Apache-2.0
+// TokenizerFile: what a tokenizer.json says, checked and made plain. What it asks for and we do not know is refused by
+// name. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct TokenizerFile {
   std::vector<MergeRule> merges;        // by priority
   bool ignore_merges = false;           // a piece that is a token as it stands is not merged
   std::vector<AddedToken> added_tokens;
-  std::vector<SplitRule> splits;        // the pre-tokenizer's stages before ByteLevel
-  std::vector<std::int32_t> prefix;     // ids that the post-processor puts before and after an encoded text
+  std::vector<SplitRule> splits;     // the pre-tokenizer's stages before ByteLevel
+  std::vector<std::int32_t> prefix;  // ids that the post-processor puts before and after an encoded text
   std::vector<std::int32_t> suffix;
 };
 

@@ -80,7 +80,8 @@ Outcome<std::int32_t> as_id(const json::value& value, std::string_view file, std
 Status read_tokenizer_config(std::string_view text, TokenizerSettings& settings) {
   CONSORT_TRY(const json::object object, parse_object(text, kTokenizerConfig));
   const json::value* tokenizer_class = find(object, "tokenizer_class");
-  if (tokenizer_class != nullptr && (*tokenizer_class == "LlamaTokenizerFast" || *tokenizer_class == "LlamaTokenizer")) {
+  if (tokenizer_class != nullptr &&
+      (*tokenizer_class == "LlamaTokenizerFast" || *tokenizer_class == "LlamaTokenizer")) {
     settings.add_bos_token = true;
   }
   CONSORT_RETURN_IF_ERROR(read_flag(object, "add_bos_token", settings.add_bos_token));

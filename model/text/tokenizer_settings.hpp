@@ -15,11 +15,11 @@ namespace consort::model {
 struct TokenizerSettings {
   std::optional<bool> add_bos_token;  // nothing where the file leaves it to tokenizer.json's post-processor
   bool add_eos_token = false;
-  std::string bos_token;              // texts; empty where there is none
+  std::string bos_token;  // texts; empty where there is none
   std::string eos_token;
-  std::string chat_template;          // Jinja source, empty where there is none
-  std::optional<std::int32_t> bos_token_id;    // from generation_config.json or config.json
-  std::vector<std::int32_t> eos_token_ids;     // generation ends at any of them
+  std::string chat_template;                 // Jinja source, empty where there is none
+  std::optional<std::int32_t> bos_token_id;  // from generation_config.json or config.json
+  std::vector<std::int32_t> eos_token_ids;   // generation ends at any of them
 };
 
 // Reads tokenizer_config.json. An absent add_bos_token means true for the Llama tokenizer classes, as in transformers.

@@ -17,12 +17,13 @@ namespace {
 // A log entry is some kilobytes and its writer waits for the sync before it answers anybody: 1024 waiting are a bug or
 // a disk that stands still.
 constexpr std::size_t kMaxAppendsWaiting = 1024;
-constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;  // read() is for logs and keys; a log is compacted far below
+constexpr std::size_t kMaxFileBytes = std::size_t{1}
+                                      << 30;  // read() is for logs and keys; a log is compacted far below
 
 Error os_failure(const std::string& what, const std::string& path) {
   const int code = errno;
-  const auto kind = code == ENOENT || code == EACCES || code == ELOOP || code == ENOTDIR ? ErrorKind::kInvalid
-                                                                                         : ErrorKind::kInternal;
+  const auto kind =
+      code == ENOENT || code == EACCES || code == ELOOP || code == ENOTDIR ? ErrorKind::kInvalid : ErrorKind::kInternal;
   return {kind, what + " " + path + ": " + std::strerror(code)};
 }
 

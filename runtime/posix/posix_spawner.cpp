@@ -98,7 +98,8 @@ Outcome<ProcessId> PosixSpawner::start(const ProcessSpec& spec) {
 
 void PosixSpawner::kill(ProcessId process) {
   // Only a child that was not reaped yet: its number cannot be anybody else's.
-  const auto known = std::any_of(children_.begin(), children_.end(), [&](const Child& c) { return c.process == process; });
+  const auto known =
+      std::any_of(children_.begin(), children_.end(), [&](const Child& c) { return c.process == process; });
   if (known) ::kill(static_cast<pid_t>(process), SIGKILL);
 }
 

@@ -1,5 +1,5 @@
-// How simulated hardware behaves when nothing is wrong, all in virtual time. Faults come on top (world.hpp, sim_network.hpp).
-// SPDX-License-Identifier: Apache-2.0
+// How simulated hardware behaves when nothing is wrong, all in virtual time. Faults come on top (world.hpp,
+// sim_network.hpp). SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <chrono>
@@ -36,22 +36,24 @@ struct SimDeviceModel {
 };
 
 struct SimDiskModel {
-  Duration first_sync = std::chrono::microseconds(200);  // a sync takes a time drawn from this range: NVMe to a busy SSD
+  Duration first_sync =
+      std::chrono::microseconds(200);  // a sync takes a time drawn from this range: NVMe to a busy SSD
   Duration last_sync = std::chrono::milliseconds(2);
-  std::size_t capacity_bytes = std::size_t{1} << 30;     // per host; beyond it appends fail with kExhausted
+  std::size_t capacity_bytes = std::size_t{1} << 30;  // per host; beyond it appends fail with kExhausted
 };
 
 struct WorldModel {
-  SimLinkModel control = {.latency = std::chrono::microseconds(60), .jitter = std::chrono::microseconds(40), .like_zmq = true};
+  SimLinkModel control = {
+      .latency = std::chrono::microseconds(60), .jitter = std::chrono::microseconds(40), .like_zmq = true};
   SimLinkModel data;
   SimDeviceModel device;
   SimDiskModel disk;
-  Duration turn_cost = std::chrono::microseconds(1);       // a handler turn keeps its loop busy so long, and up to as
-                                                           // much again by chance
-  Duration start_delay = std::chrono::milliseconds(5);     // fork and exec, and up to as much again
-  Duration exit_notice = std::chrono::microseconds(200);   // from the end of a child to its parent's callback
-  Duration reconnect = std::chrono::milliseconds(100);     // a control link tries an absent peer again
-  std::size_t max_processes = 1u << 16;                    // started in one world, ended ones included
+  Duration turn_cost = std::chrono::microseconds(1);      // a handler turn keeps its loop busy so long, and up to as
+                                                          // much again by chance
+  Duration start_delay = std::chrono::milliseconds(5);    // fork and exec, and up to as much again
+  Duration exit_notice = std::chrono::microseconds(200);  // from the end of a child to its parent's callback
+  Duration reconnect = std::chrono::milliseconds(100);    // a control link tries an absent peer again
+  std::size_t max_processes = 1u << 16;                   // started in one world, ended ones included
 };
 
 }  // namespace consort::runtime

@@ -20,17 +20,29 @@ void SimDevice::start_next() {
     if (queue.empty()) continue;
     running_ = queue.pop();
     const DeviceWork& work = running_->work;
-    const auto read_ns = static_cast<std::int64_t>(static_cast<double>(work.weight_bytes) / model_.bytes_per_second * 1e9);
+    const auto read_ns =
+        static_cast<std::int64_t>(static_cast<double>(work.weight_bytes) / model_.bytes_per_second * 1e9);
     const Duration time = world_.slowed(
         process_, model_.fixed + Duration(read_ns) + model_.per_row * static_cast<std::int64_t>(work.rows));
     busy_time_ += time;
     Trace& trace = world_.process(process_).trace();
     if (trace.enabled()) {
-      trace.record({.name = work.label, .track = "device", .begin = world_.now(), .length = time,
-                    .a = static_cast<std::int64_t>(work.weight_bytes), .b = static_cast<std::int64_t>(work.rows)});
+      trace.record({.name = work.label,
+                    .track = "device",
+                    .begin = world_.now(),
+                    .length = time,
+                    .a = static_cast<std::int64_t>(work.weight_bytes),
+                    .b = static_cast<std::int64_t>(work.rows)});
     }
     world_.agenda_.add(world_.now() + time, Happening::kDevice, process_);
     return;
+  }
+}
+
+void SimDevice::abandon() {
+  running_.reset();
+  for (auto& queue : waiting_) {
+    while (!queue.empty()) (void)queue.pop();
   }
 }
 

@@ -28,7 +28,9 @@ class SimDevice final : public Device {
   const SimDeviceModel& model() const { return model_; }
   Duration busy_time() const { return busy_time_; }  // sum over all work so far
 
-  void complete();  // the world: the running piece ends
+  // --- the world calls these ---
+  void complete();  // the running piece ends
+  void abandon();   // the process ends: nothing of it is run any more
 
  private:
   struct Piece {

@@ -62,8 +62,8 @@ void SimDisk::append(const std::string& path, std::vector<std::byte> bytes, std:
 void SimDisk::complete_first() {
   Append append = pending_.pop();
   if (storage_.used_bytes() + append.bytes.size() > storage_.capacity_bytes) {
-    return append.done(
-        failure(ErrorKind::kExhausted, append.path + ": no space left on the disk of this host; free some, then try again"));
+    return append.done(failure(ErrorKind::kExhausted,
+                               append.path + ": no space left on the disk of this host; free some, then try again"));
   }
   auto& file = storage_.files[append.path];
   file.insert(file.end(), append.bytes.begin(), append.bytes.end());

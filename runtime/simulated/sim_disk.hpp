@@ -22,8 +22,8 @@ class World;
 struct SimStorage {
   std::map<std::string, std::vector<std::byte>> files;
   std::size_t capacity_bytes = 0;
-  Duration extra_sync{0};      // added to every sync
-  bool always_tear = false;    // a crash leaves half of the first unsynced append, never all or nothing
+  Duration extra_sync{0};    // added to every sync
+  bool always_tear = false;  // a crash leaves half of the first unsynced append, never all or nothing
   std::uint64_t torn_appends = 0;
   std::uint64_t lost_appends = 0;
   std::size_t used_bytes() const;

@@ -17,9 +17,9 @@ enum class SimEventKind : std::uint8_t {
   kTimer = 3,
   kDevice = 4,
   kDisk = 5,
-  kPeer = 6,   // a link told of a peer: peer, detail is the signal
+  kPeer = 6,  // a link told of a peer: peer, detail is the signal
   kStart = 7,
-  kExit = 8,   // a parent heard that a child ended
+  kExit = 8,  // a parent heard that a child ended
 };
 std::string_view name(SimEventKind kind);
 
@@ -27,12 +27,13 @@ struct SimEvent {
   std::uint64_t index = 0;  // 0, 1, 2, ... in the world
   Instant time;
   SimEventKind kind = SimEventKind::kTurn;
-  NodeId node;              // to whom it happened
+  NodeId node;                // to whom it happened
   std::uint32_t process = 0;  // which of the world's processes, from 0; tells lives of a node apart
   ActorId actor;
   MessageKind message_kind = 0;
   NodeId peer;
-  std::uint32_t checksum = 0;  // of the frame's header and metadata
+  Incarnation peer_incarnation;  // of a frame: the life that sent it; 0: it had none yet
+  std::uint32_t checksum = 0;    // of the frame's header and metadata
   std::uint32_t detail = 0;
 };
 

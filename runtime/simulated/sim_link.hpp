@@ -1,5 +1,5 @@
-// SimLink: the end of a simulated wire in one process. Every frame crosses it as bytes, so that codecs and checksums count.
-// SPDX-License-Identifier: Apache-2.0
+// SimLink: the end of a simulated wire in one process. Every frame crosses it as bytes, so that codecs and checksums
+// count. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
@@ -21,10 +21,10 @@ struct SimLinkCounters {
   std::uint64_t frames_sent = 0;
   std::uint64_t frames_received = 0;
   std::uint64_t bytes_sent = 0;
-  std::uint64_t wrong_token = 0;       // hellos refused
-  std::uint64_t no_hello = 0;          // frames of a connection whose hello was refused
-  std::uint64_t wrong_source = 0;      // the header names another node or incarnation than the hello
-  std::uint64_t malformed_heads = 0;   // dropped: nobody to answer
+  std::uint64_t wrong_token = 0;         // hellos refused
+  std::uint64_t no_hello = 0;            // frames of a connection whose hello was refused
+  std::uint64_t wrong_source = 0;        // the header names another node or incarnation than the hello
+  std::uint64_t malformed_heads = 0;     // dropped: nobody to answer
   std::uint64_t malformed_payloads = 0;  // answered in words
 };
 

@@ -33,11 +33,16 @@ LinkAddress SimNetwork::exact_address(std::uint32_t process) { return address_of
 
 std::string_view SimNetwork::words(Signal signal) {
   switch (signal) {
-    case Signal::kAccepted: return "";
-    case Signal::kWrongToken: return "the token is not that of its present incarnation";
-    case Signal::kWrongNode: return "the address belongs to another node";
-    case Signal::kClosed: return "it closed the connection";
-    case Signal::kLost: return "the connection broke";
+    case Signal::kAccepted:
+      return "";
+    case Signal::kWrongToken:
+      return "the token is not that of its present incarnation";
+    case Signal::kWrongNode:
+      return "the address belongs to another node";
+    case Signal::kClosed:
+      return "it closed the connection";
+    case Signal::kLost:
+      return "the connection broke";
   }
   return "";
 }
@@ -50,7 +55,8 @@ SimLink* SimNetwork::link_of(std::uint32_t process, Wire wire) {
 
 // --- connections -------------------------------------------------------------------------------------------------
 
-std::uint32_t SimNetwork::add_connection(SimLink& link, NodeId peer, Incarnation incarnation, std::uint32_t to_process) {
+std::uint32_t SimNetwork::add_connection(SimLink& link, NodeId peer, Incarnation incarnation,
+                                         std::uint32_t to_process) {
   CONSORT_CHECK(connections_.size() < kMaxConnections, "this scenario reconnects without end");
   auto connection = std::make_unique<Connection>();
   connection->wire = link.wire_;
@@ -76,14 +82,15 @@ Status SimNetwork::connect(SimLink& link, NodeId peer, Incarnation incarnation, 
   const bool like_zmq = model(link.wire_).like_zmq;
   if (!(address.bytes.empty() && like_zmq)) {
     if (address.bytes.size() != kAddressBytes) {
-      return failure(ErrorKind::kInvalid, "an address of " + std::to_string(address.bytes.size()) +
-                                              " bytes is none of a simulated link");
+      return failure(ErrorKind::kInvalid,
+                     "an address of " + std::to_string(address.bytes.size()) + " bytes is none of a simulated link");
     }
     std::memcpy(&kind, address.bytes.data(), 4);
     std::memcpy(&value, address.bytes.data() + 4, 4);
   }
   if (kind != (like_zmq ? kUsualAddress : kExactAddress) || (!like_zmq && value >= world_.process_count())) {
-    return failure(ErrorKind::kInvalid, "the address is none of a simulated " + std::string(name(link.wire_)) + " link");
+    return failure(ErrorKind::kInvalid,
+                   "the address is none of a simulated " + std::string(name(link.wire_)) + " link");
   }
   std::uint32_t to_process = kNobody;
   if (!like_zmq) {

@@ -1,5 +1,5 @@
-// SimNetwork: the wires between simulated processes. Nothing is lost inside a connection; connections stall, part and break.
-// SPDX-License-Identifier: Apache-2.0
+// SimNetwork: the wires between simulated processes. Nothing is lost inside a connection; connections stall, part and
+// break. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@ class World;
 
 // How the two ends of a broken connection learn of it: after a time, or never.
 struct BreakNotice {
-  std::optional<Duration> first = std::chrono::milliseconds(1);   // the end that break_between names first
+  std::optional<Duration> first = std::chrono::milliseconds(1);  // the end that break_between names first
   std::optional<Duration> second = std::chrono::milliseconds(1);
 };
 
@@ -37,12 +37,12 @@ class SimNetwork {
 
   // --- faults: from one node to another, on one wire or on both ------------------------------------------------
   using Which = std::optional<Wire>;
-  void delay(NodeId from, NodeId to, Duration extra, Which wire = {});      // later frames; 0 ends it
-  void slow(NodeId from, NodeId to, double factor, Which wire = {});        // bytes take this much longer; 1 ends it
-  void stall(NodeId from, NodeId to, Duration time, Which wire = {});       // nothing arrives until then; then all does
-  void part(NodeId from, NodeId to, Which wire = {});                       // one way, until heal; call twice for both
+  void delay(NodeId from, NodeId to, Duration extra, Which wire = {});  // later frames; 0 ends it
+  void slow(NodeId from, NodeId to, double factor, Which wire = {});    // bytes take this much longer; 1 ends it
+  void stall(NodeId from, NodeId to, Duration time, Which wire = {});   // nothing arrives until then; then all does
+  void part(NodeId from, NodeId to, Which wire = {});                   // one way, until heal; call twice for both
   void heal(NodeId from, NodeId to, Which wire = {});
-  void heal_all();                                                          // parts, stalls, delays and slowness end
+  void heal_all();  // parts, stalls, delays and slowness end
   void corrupt(NodeId from, NodeId to, std::uint32_t frames, Which wire = {});  // one bit in each of the next so many
   // Both directions end: of what is under way a random first part still arrives, and what is sent before an end notices
   // is accepted and lost.
@@ -108,10 +108,12 @@ class SimNetwork {
   enum class Signal : std::uint8_t { kAccepted = 0, kWrongToken = 1, kWrongNode = 2, kClosed = 3, kLost = 4 };
   static std::string_view words(Signal signal);
   static constexpr std::uint32_t kNobody = ~std::uint32_t{0};
-  static constexpr std::size_t kMaxConnections = 1u << 22;  // in one world: a scenario that reconnects for ever is wrong
+  static constexpr std::size_t kMaxConnections = 1u
+                                                 << 22;  // in one world: a scenario that reconnects for ever is wrong
 
   // What a link asks for.
-  Status connect(SimLink& link, NodeId peer, Incarnation incarnation, const LinkAddress& address, const LinkToken& token);
+  Status connect(SimLink& link, NodeId peer, Incarnation incarnation, const LinkAddress& address,
+                 const LinkToken& token);
   void close(SimLink& link, NodeId peer);
   Status send(SimLink& link, NodeId peer, Frame frame);
 
@@ -156,7 +158,7 @@ class SimNetwork {
     Wire wire;
     auto operator<=>(const PathKey&) const = default;
   };
-  std::map<PathKey, Path> paths_;  // addresses stay
+  std::map<PathKey, Path> paths_;                         // addresses stay
   std::vector<std::unique_ptr<Connection>> connections_;  // by number; a number is never used again
   std::size_t under_way_ = 0;
   std::uint64_t corrupted_ = 0;

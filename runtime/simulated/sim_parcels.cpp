@@ -189,6 +189,7 @@ void SimNetwork::take_frame(std::uint32_t number, Parcel parcel, SimEvent& event
     return;
   }
   event.message_kind = head->header.kind;
+  event.peer_incarnation = head->header.source_incarnation;
   event.actor = head->header.target_actor;
   const bool other_life =
       !model(connection.wire).like_zmq && head->header.source_incarnation != connection.from_incarnation;

@@ -69,6 +69,7 @@ class SimProcess {
  public:
   const std::string& name() const { return name_; }
   NodeId node() const { return node_; }
+  std::uint32_t index() const { return index_; }  // as World::process() takes it
   ProcessId id() const { return static_cast<ProcessId>(index_) + 1; }
   const std::string& host() const { return host_; }
   const ProcessSpec& spec() const { return spec_; }
@@ -122,7 +123,12 @@ class SimProcess {
   };
 
   SimProcess(World& world, std::uint32_t index, std::string name, NodeId node, std::string host, SimBoot boot)
-      : world_(world), index_(index), name_(std::move(name)), node_(node), host_(std::move(host)), boot_(std::move(boot)) {}
+      : world_(world),
+        index_(index),
+        name_(std::move(name)),
+        node_(node),
+        host_(std::move(host)),
+        boot_(std::move(boot)) {}
   Life& life() {
     CONSORT_CHECK(life_ != nullptr, name_, "is not alive");
     return *life_;
@@ -142,9 +148,9 @@ class SimProcess {
   std::uint64_t pause_number_ = 0;
   std::string end_reason_;
   double slowness_ = 1;
-  std::vector<AgendaEntry> held_;          // what happened to it while it was paused
+  std::vector<AgendaEntry> held_;  // what happened to it while it was paused
   bool turn_planned_ = false;
-  Instant free_at_{};                      // its loop is busy until then
+  Instant free_at_{};  // its loop is busy until then
   Instant timer_planned_ = Instant::max();
   std::unique_ptr<Life> life_;
   static constexpr std::uint32_t kNobody = ~std::uint32_t{0};

@@ -18,14 +18,22 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 
 std::string_view name(SimEventKind kind) {
   switch (kind) {
-    case SimEventKind::kTurn: return "turn";
-    case SimEventKind::kFrame: return "frame";
-    case SimEventKind::kTimer: return "timer";
-    case SimEventKind::kDevice: return "device";
-    case SimEventKind::kDisk: return "disk";
-    case SimEventKind::kPeer: return "peer";
-    case SimEventKind::kStart: return "start";
-    case SimEventKind::kExit: return "exit";
+    case SimEventKind::kTurn:
+      return "turn";
+    case SimEventKind::kFrame:
+      return "frame";
+    case SimEventKind::kTimer:
+      return "timer";
+    case SimEventKind::kDevice:
+      return "device";
+    case SimEventKind::kDisk:
+      return "disk";
+    case SimEventKind::kPeer:
+      return "peer";
+    case SimEventKind::kStart:
+      return "start";
+    case SimEventKind::kExit:
+      return "exit";
   }
   return "unknown";
 }
@@ -101,20 +109,35 @@ bool World::step_by(Instant last) {
 std::optional<SimEvent> World::happen(const AgendaEntry& entry) {
   SimProcess& process = *processes_[entry.process];
   switch (entry.what) {
-    case Happening::kTurn: return turn(process);
-    case Happening::kTimer: return timer(process);
-    default: break;
+    case Happening::kTurn:
+      return turn(process);
+    case Happening::kTimer:
+      return timer(process);
+    default:
+      break;
   }
   if (process.life_ != nullptr) process.life_->loop.drain_inbox();  // its clock is read with it
   switch (entry.what) {
-    case Happening::kParcel: return network_->parcel_arrives(entry.item);
-    case Happening::kSignal: return network_->signal_arrives(entry.item);
-    case Happening::kReconnect: network_->reconnect(entry.item); return std::nullopt;
-    case Happening::kDevice: process.life_->device.complete(); return event_of(SimEventKind::kDevice, process);
-    case Happening::kDisk: process.life_->disk.complete_first(); return event_of(SimEventKind::kDisk, process);
-    case Happening::kStart: begin(process); return event_of(SimEventKind::kStart, process);
-    case Happening::kExit: return tell_exit(process, entry.item);
-    default: return std::nullopt;
+    case Happening::kParcel:
+      return network_->parcel_arrives(entry.item);
+    case Happening::kSignal:
+      return network_->signal_arrives(entry.item);
+    case Happening::kReconnect:
+      network_->reconnect(entry.item);
+      return std::nullopt;
+    case Happening::kDevice:
+      process.life_->device.complete();
+      return event_of(SimEventKind::kDevice, process);
+    case Happening::kDisk:
+      process.life_->disk.complete_first();
+      return event_of(SimEventKind::kDisk, process);
+    case Happening::kStart:
+      begin(process);
+      return event_of(SimEventKind::kStart, process);
+    case Happening::kExit:
+      return tell_exit(process, entry.item);
+    default:
+      return std::nullopt;
   }
 }
 

@@ -37,7 +37,7 @@ class World {
   // A process of its own, booted now. The reference holds for the world's life, the process may end.
   SimProcess& add_node(std::string name, NodeId node, SimBoot boot, std::string host = "host");
   void set_program(std::function<Outcome<SimProgram>(const ProcessSpec&)> program) { program_ = std::move(program); }
-  SimProcess* find(NodeId node);           // the latest living process of that node, or null
+  SimProcess* find(NodeId node);  // the latest living process of that node, or null
   SimProcess* find(std::string_view name);
   SimProcess& process(std::uint32_t index) { return *processes_.at(index); }
   std::size_t process_count() const { return processes_.size(); }
@@ -50,12 +50,12 @@ class World {
   void pause(SimProcess& process, Duration time);  // as SIGSTOP: what happens to it is held; time goes on
   void pause(SimProcess& process);                 // until resume()
   void resume(SimProcess& process);
-  SimProcess& restart(const SimProcess& ended);    // the same name, boot and host: a new life, with no parent
+  SimProcess& restart(const SimProcess& ended);  // the same name, boot and host: a new life, with no parent
 
   // --- running -----------------------------------------------------------------------------------------------------
   bool step();  // until one event has happened; false: nothing is left to happen
   struct Limits {
-    Duration time = std::chrono::seconds(60);       // virtual
+    Duration time = std::chrono::seconds(60);  // virtual
     std::uint64_t events = 10'000'000;
   };
   // Until the predicate holds; it is asked before the first event and after each. kTimedOut says for what it waited in
@@ -115,14 +115,14 @@ class World {
   const WorldModel model_;
   Instant now_;
   Agenda agenda_;
-  Rng seeds_;        // for what is made: processes, tokens
-  Rng order_;        // which ready actor, how long a turn
+  Rng seeds_;  // for what is made: processes, tokens
+  Rng order_;  // which ready actor, how long a turn
   Rng chance_;
   std::unique_ptr<SimNetwork> network_;
   std::map<std::string, SimStorage> storages_;
   std::vector<std::unique_ptr<SimProcess>> processes_;
   std::function<Outcome<SimProgram>(const ProcessSpec&)> program_;
-  std::uint32_t current_ = kNobody;  // whose event is happening
+  std::uint32_t current_ = kNobody;                            // whose event is happening
   std::vector<std::pair<std::uint32_t, std::string>> ending_;  // after the event
   std::vector<ProcessExit> exits_;
   std::multimap<std::uint64_t, std::function<void()>> event_actions_;

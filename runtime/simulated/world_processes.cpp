@@ -99,6 +99,7 @@ void World::end_now(SimProcess& process, const std::string& why) {
   if (process.life_ != nullptr) {
     process.life_->disk.crash();
     process.life_->house.reset();
+    process.life_->device.abandon();  // replies that its work holds end at the loop, which must still be there
     process.life_.reset();
   }
   if (process.parent_ != kNobody && !processes_[process.parent_]->ended_) {

@@ -15,14 +15,15 @@ struct Group {
       process.loop().set_incarnation(runtime::Incarnation{1});
       process.loop().spawn_root(static_cast<std::uint16_t>(Role::kExpertGroup), 0, [this, view] {
         return std::make_unique<actors::ExpertGroup>(
-            actors::ExpertGroupParts{model.checkpoint, store, &buffers, [this](std::uint64_t done, std::uint64_t total) {
-                                       progress.emplace_back(done, total);
-                                     }},
+            actors::ExpertGroupParts{
+                model.checkpoint, store, &buffers,
+                [this](std::uint64_t done, std::uint64_t total) { progress.emplace_back(done, total); }},
             view);
       });
       return nullptr;
     });
-    REQUIRE(world.run_until([&] { return world.find(NodeId{1}) != nullptr && world.find(NodeId{1})->alive(); }, "start").ok());
+    REQUIRE(world.run_until([&] { return world.find(NodeId{1}) != nullptr && world.find(NodeId{1})->alive(); }, "start")
+                .ok());
   }
   template <class P, class M>
   Outcome<typename M::Reply> ask(M message) {
@@ -75,8 +76,8 @@ actors::ComputeParts two_rows(const TinyModel& model, std::uint32_t layer, std::
       {{runtime::LayerIndex{layer}, model::PartKind::kRoutedExpert, 5, columns.first, columns.count}, {1}}};
   const runtime::ConstTensorView source(reinterpret_cast<const std::byte*>(rows.data()), runtime::Dtype::kF32, {2, 48});
   const std::vector<std::uint32_t> both = {0, 1};
-  actors::pack_compute_parts(message, runtime::Buffer::allocate(actors::compute_parts_payload_bytes(2, 48, parts)), source,
-                             both, parts);
+  actors::pack_compute_parts(message, runtime::Buffer::allocate(actors::compute_parts_payload_bytes(2, 48, parts)),
+                             source, both, parts);
   return message;
 }
 

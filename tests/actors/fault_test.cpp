@@ -18,19 +18,22 @@ ServingOptions replicated(std::uint64_t seed = 1) {
   return options;
 }
 
-std::vector<actors::GenerationRequest> two_requests() { return {request_of(prompt_of(20), 6), request_of(prompt_of(9, 5), 8)}; }
+std::vector<actors::GenerationRequest> two_requests() {
+  return {request_of(prompt_of(20), 6), request_of(prompt_of(9, 5), 8)};
+}
 
 struct Played {
   std::uint64_t first_event = 0;  // of the requests
   std::uint64_t last_event = 0;
   std::uint64_t hash = 0;
   std::uint64_t replays = 0;
-  bool was_outstanding = false;   // the trace shows a dispatch replayed
+  bool was_outstanding = false;  // the trace shows a dispatch replayed
 };
 
 // Two requests over three nodes, with `fault` at one event; all must end with the undisturbed run's tokens.
-Played play(const TinyModel& model, ServingOptions options, std::uint64_t at, const std::function<void(ServingWorld&)>& fault,
-            const std::function<bool(ServingWorld&)>& is_over = [](ServingWorld&) { return true; }) {
+Played play(
+    const TinyModel& model, ServingOptions options, std::uint64_t at, const std::function<void(ServingWorld&)>& fault,
+    const std::function<bool(ServingWorld&)>& is_over = [](ServingWorld&) { return true; }) {
   ServingWorld cluster(model, kThreeNodes, options);
   Played played;
   played.first_event = cluster.world.event_count();
@@ -45,7 +48,8 @@ Played play(const TinyModel& model, ServingOptions options, std::uint64_t at, co
     });
   }
   cluster.run([&] {
-    return has_happened && is_over(cluster) && std::ranges::all_of(streams, [](const auto& stream) { return stream->ended(); });
+    return has_happened && is_over(cluster) &&
+           std::ranges::all_of(streams, [](const auto& stream) { return stream->ended(); });
   });
   played.last_event = cluster.world.event_count();
   for (std::size_t i = 0; i < requests.size(); ++i) check_equal(*streams[i], model.generate(requests[i]));
@@ -225,7 +229,8 @@ TEST_CASE("requests that need a part that is nowhere wait, and end in words at t
       CHECK(needs->ends[0].text.find("layer 2 expert " + std::to_string(requests.expert)) != std::string::npos);
       // What came before is a prefix of the undisturbed run.
       const auto expected = model.generate(requests.needs);
-      for (std::size_t i = 0; i < needs->tokens.size(); ++i) CHECK(needs->tokens[i].logits_crc == expected[i].logits_crc);
+      for (std::size_t i = 0; i < needs->tokens.size(); ++i)
+        CHECK(needs->tokens[i].logits_crc == expected[i].logits_crc);
     }
     cluster.check_rest();
   }

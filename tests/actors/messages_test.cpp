@@ -79,8 +79,8 @@ TEST_CASE("ComputeParts carries only the rows it needs, and its tables") {
   CHECK(got.key == sent.key);
   CHECK(got.plan_digest == sent.plan_digest);
   CHECK(got.payload.bytes().data() == sent.payload.bytes().data());  // the payload was not copied
-  CHECK(got.rows().f32(0)[0] == 4.0F);   // row 1 of the source
-  CHECK(got.rows().f32(2)[3] == 19.0F);  // row 4
+  CHECK(got.rows().f32(0)[0] == 4.0F);                               // row 1 of the source
+  CHECK(got.rows().f32(2)[3] == 19.0F);                              // row 4
   const auto parts = got.parts();
   REQUIRE(parts.size() == 2);
   CHECK(parts[0].part.index == 4);
@@ -108,14 +108,14 @@ TEST_CASE("ComputeParts whose tables do not fit together is refused") {
     std::memcpy(payload.mutable_bytes().data() + table + word * 4, &value, 4);
     return Codec<ComputeParts>::decode(wire.metadata, payload).ok();
   };
-  CHECK(with(0, 1));                          // as it was
-  CHECK_FALSE(with(0, 9));                    // a kind that does not exist
-  CHECK_FALSE(with(3, 0));                    // no columns
-  CHECK_FALSE(with(4, 0));                    // no rows
-  CHECK_FALSE(with(4, 3));                    // more rows than announced
-  CHECK_FALSE(with(4, 1));                    // fewer
-  CHECK_FALSE(with(2 * kPartWords, 3));       // a row that is not there
-  CHECK_FALSE(with(2 * kPartWords + 1, 0));   // rows that do not ascend
+  CHECK(with(0, 1));                         // as it was
+  CHECK_FALSE(with(0, 9));                   // a kind that does not exist
+  CHECK_FALSE(with(3, 0));                   // no columns
+  CHECK_FALSE(with(4, 0));                   // no rows
+  CHECK_FALSE(with(4, 3));                   // more rows than announced
+  CHECK_FALSE(with(4, 1));                   // fewer
+  CHECK_FALSE(with(2 * kPartWords, 3));      // a row that is not there
+  CHECK_FALSE(with(2 * kPartWords + 1, 0));  // rows that do not ascend
 }
 
 TEST_CASE("no message of the experts and of serving crashes its decoder when cut or flipped") {
@@ -126,7 +126,10 @@ TEST_CASE("no message of the experts and of serving crashes its decoder when cut
   step.sequences.push_back({1, 64, {3, 4}, {5, 6, 7}, 2, {}, 0});
   step.sequences.push_back({2, 0, {9}, {8}, 1, {}, 77});
   check_refusals(step);
-  StepDone done{6, {{1, true, false, "layer 2 expert 3 is nowhere", {}}, {2, false, false, "", {{7, -0.5F, 99, {{7, -0.5F}}}}}}, {}};
+  StepDone done{
+      6,
+      {{1, true, false, "layer 2 expert 3 is nowhere", {}}, {2, false, false, "", {{7, -0.5F, 99, {{7, -0.5F}}}}}},
+      {}};
   check_refusals(done);
   GenerateTokens generate;
   generate.prompt = {1, 2, 3};

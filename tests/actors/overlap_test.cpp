@@ -6,8 +6,8 @@ using namespace consort::tests;
 
 namespace {
 
-// A trunk whose experts are all elsewhere. A piece of 64 rows computes for 3.2 ms a layer, as long as the experts' round
-// trip: two delays of 1.6 ms, in which the wire and the experts themselves hardly count.
+// A trunk whose experts are all elsewhere. A piece of 64 rows computes for 3.2 ms a layer, as long as the experts'
+// round trip: two delays of 1.6 ms, in which the wire and the experts themselves hardly count.
 ServingOptions far_experts() {
   ServingOptions options;
   options.model.device.fixed = std::chrono::microseconds(0);

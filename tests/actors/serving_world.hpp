@@ -55,7 +55,8 @@ class TinyModel {
   }
 
   // What a plain loop generates: one prefill, then token by token.
-  std::vector<GeneratedToken> generate(const actors::GenerationRequest& request, model::PassListener* listener = nullptr) const {
+  std::vector<GeneratedToken> generate(const actors::GenerationRequest& request,
+                                       model::PassListener* listener = nullptr) const {
     runtime::InlineWorkers workers;
     model::LocalGeneration generation(local, 16, workers);
     const std::uint64_t sequence = generation.open();
@@ -138,7 +139,8 @@ class ServingWorld {
   ServingWorld(const TinyModel& model, std::vector<WorldNode> nodes, ServingOptions options = {})
       : model_(model), nodes_(std::move(nodes)), options_(options), world(options.seed, options.model) {
     view_.numeric_plan = {};
-    for (const model::ColumnRange& range : model.plan.columns) view_.numeric_plan.cut.push_back({range.first, range.count});
+    for (const model::ColumnRange& range : model.plan.columns)
+      view_.numeric_plan.cut.push_back({range.first, range.count});
     view_.numeric_plan.combine = model.plan.combine;
     view_.numeric_plan.wire = model.plan.wire;
     view_.numeric_plan.numeric_class = model.plan.numeric_class;
@@ -175,7 +177,8 @@ class ServingWorld {
     }
   }
 
-  // --- as the Coordinator and Membership would ------------------------------------------------------------------------
+  // --- as the Coordinator and Membership would
+  // ------------------------------------------------------------------------
   void publish() {
     ++view_.version;
     auto snapshot = std::make_shared<const cluster::ClusterView>(view_);
@@ -200,7 +203,8 @@ class ServingWorld {
     }
     if (client_->alive()) client_post_->forget(node_id(i), life, "it died");
     for_each_actor([i, life](Hand& hand, const runtime::ActorRef& ref) {
-      if (ref.node != node_id(i)) hand.tell(runtime::RefTo<cluster::ViewSubscriber>{ref}, cluster::PeerLost{node_id(i), life});
+      if (ref.node != node_id(i))
+        hand.tell(runtime::RefTo<cluster::ViewSubscriber>{ref}, cluster::PeerLost{node_id(i), life});
     });
     publish();
   }
@@ -212,7 +216,8 @@ class ServingWorld {
     publish();
   }
 
-  // --- clients ----------------------------------------------------------------------------------------------------------
+  // --- clients
+  // ----------------------------------------------------------------------------------------------------------
   std::shared_ptr<ClientStream> generate(actors::GenerationRequest request) {
     auto stream = std::make_shared<ClientStream>();
     actors::StreamEvents events;
@@ -245,7 +250,8 @@ class ServingWorld {
   // The Batcher's node has another life: the client finds it again.
   void reconnect() { connect_client(); }
   template <class M>
-  std::shared_ptr<std::optional<runtime::Outcome<typename M::Reply>>> ask_batcher(M message, runtime::Duration deadline = 60s) {
+  std::shared_ptr<std::optional<runtime::Outcome<typename M::Reply>>> ask_batcher(M message,
+                                                                                  runtime::Duration deadline = 60s) {
     auto answer = std::make_shared<std::optional<runtime::Outcome<typename M::Reply>>>();
     auto shared = std::make_shared<M>(std::move(message));
     const auto batcher = batcher_ref();
@@ -312,8 +318,8 @@ class ServingWorld {
       if (other == i || !process(other).alive() || lives_[other].value == 0) continue;
       for (const auto& [from, to] : {std::pair{i, other}, std::pair{other, i}}) {
         posts_[from]->expect(node_id(to), lives_[to]);
-        const runtime::Status connected = posts_[from]->connect(cluster::Plane::kData, node_id(to), lives_[to],
-                                                                process(to).data().address(), process(to).data().token());
+        const runtime::Status connected = posts_[from]->connect(
+            cluster::Plane::kData, node_id(to), lives_[to], process(to).data().address(), process(to).data().token());
         REQUIRE(connected.ok());
       }
     }
@@ -380,7 +386,8 @@ class ServingWorld {
         parts.pages = std::make_shared<model::KvPages>(config, config.num_hidden_layers, options_.page_count);
         parts.buffers = buffers.get();
         parts.trunk_bytes = 1 << 20;
-        spawn(Role::kDecoder, [parts, settings = options_.decoder] { return std::make_unique<actors::Decoder>(parts, settings); });
+        spawn(Role::kDecoder,
+              [parts, settings = options_.decoder] { return std::make_unique<actors::Decoder>(parts, settings); });
       }
       if (nodes_[i].batcher) {
         batcher_counters_ = std::make_shared<actors::BatcherCounters>();

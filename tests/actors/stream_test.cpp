@@ -19,7 +19,8 @@ class SlowClient final : public runtime::ActorOf<SlowClient, actors::StreamProto
     std::function<void(std::uint32_t)> grant;
     std::function<void()> stop;
   };
-  SlowClient(runtime::RefTo<actors::BatcherProtocol> batcher, actors::GenerateTokens request, std::shared_ptr<Seen> seen)
+  SlowClient(runtime::RefTo<actors::BatcherProtocol> batcher, actors::GenerateTokens request,
+             std::shared_ptr<Seen> seen)
       : batcher_(batcher), request_(std::move(request)), seen_(std::move(seen)) {}
   void on(actors::TokensGenerated message) {
     seen_->first_indices.push_back(message.first_index);
@@ -176,7 +177,8 @@ TEST_CASE("logits, hidden rows and routes of a cluster equal those of a plain lo
   const TinyModel model(2);
   ServingOptions options;
   options.batcher.chunk_tokens = 16;
-  ServingWorld cluster(model, {{"desk", true, false, true}, {"attic", false, true, true}, {"garage", false, false, true}}, options);
+  ServingWorld cluster(
+      model, {{"desk", true, false, true}, {"attic", false, true, true}, {"garage", false, false, true}}, options);
   actors::ComputeLogits message;
   message.ids = prompt_of(40);
   const auto answer = cluster.ask_batcher(message);
@@ -228,7 +230,8 @@ TEST_CASE("logits, hidden rows and routes of a cluster equal those of a plain lo
 
 TEST_CASE("a warm-up crosses every Decoder and every node that holds parts, or says which it did not") {
   const TinyModel model;
-  ServingWorld cluster(model, {{"desk", true, true, true}, {"attic", false, true, true}, {"garage", false, false, true}});
+  ServingWorld cluster(model,
+                       {{"desk", true, true, true}, {"attic", false, true, true}, {"garage", false, false, true}});
   // One part only at garage: no prompt would find it by itself.
   const auto answer = cluster.ask_batcher(actors::WarmUp{5'000});
   cluster.run([&] { return answer->has_value(); });

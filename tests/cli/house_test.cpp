@@ -101,7 +101,8 @@ TEST_CASE("a node cannot have the name of another process") {
 
 TEST_CASE("a fault plan reads what it describes") {
   const auto list = cli::ProcessList::of(config_of(kTwoNodes)).value();
-  const std::string text = "crash attic at 1200; pause desk 1000ms at 5; part desk attic 250ms at 7; corrupt attic desk at 9";
+  const std::string text =
+      "crash attic at 1200; pause desk 1000ms at 5; part desk attic 250ms at 7; corrupt attic desk at 9";
   const auto plan = cli::FaultPlan::parse(text, list);
   REQUIRE(plan.ok());
   CHECK(plan->describe() == text);
@@ -109,7 +110,8 @@ TEST_CASE("a fault plan reads what it describes") {
 
 TEST_CASE("a fault plan that means nothing is refused in words") {
   const auto list = cli::ProcessList::of(config_of(kTwoNodes)).value();
-  for (const char* text : {"melt attic at 5", "crash cellar at 5", "crash attic", "pause attic soon at 5", "crash attic at x"}) {
+  for (const char* text :
+       {"melt attic at 5", "crash cellar at 5", "crash attic", "pause attic soon at 5", "crash attic at x"}) {
     CAPTURE(text);
     const auto plan = cli::FaultPlan::parse(text, list);
     REQUIRE_FALSE(plan.ok());

@@ -52,9 +52,7 @@ class Shelf final : public runtime::ActorOf<Shelf, cluster::PartHolder> {
   void on(cluster::LoadParts load, runtime::ReplyTo<cluster::PartsLoaded> reply) {
     heard_.parts_loaded.push_back(load.parts.size());
     auto kept = std::make_shared<runtime::ReplyTo<cluster::PartsLoaded>>(std::move(reply));
-    after(5ms, [kept, n = load.parts.size()] {
-      kept->send({static_cast<std::uint32_t>(n), 1000 * n, 1000 * n});
-    });
+    after(5ms, [kept, n = load.parts.size()] { kept->send({static_cast<std::uint32_t>(n), 1000 * n, 1000 * n}); });
   }
   void on(cluster::ProbeParts, runtime::ReplyTo<cluster::PartsProbed> reply) {
     most_probing_ = std::max(most_probing_, ++probing_);
@@ -78,7 +76,8 @@ class Operator final : public runtime::ActorOf<Operator, runtime::Protocol<>> {
   template <class P, class M>
   void send(runtime::ActorRef to, M message, std::optional<runtime::Outcome<typename M::Reply>>& answer) {
     answer.reset();
-    after(0ns, [this, to, message = std::move(message), &answer]() mutable {  // a turn of its own: the clock is read then
+    after(0ns, [this, to, message = std::move(message),
+                &answer]() mutable {  // a turn of its own: the clock is read then
       ask(runtime::RefTo<P>{to}, std::move(message), 5s).then([&answer](runtime::Outcome<typename M::Reply> outcome) {
         answer.emplace(std::move(outcome));
       });
@@ -92,14 +91,15 @@ struct WorldOptions {
   std::vector<double> speeds = {3e9, 1e9, 3e9};
   std::uint64_t memory = std::uint64_t{1} << 40;
   bool restart = true;
-  int hosts = 1;              // worker i lives on host i % hosts; the Coordinator on host 0
-  std::string odd_manifest;   // of the last worker
+  int hosts = 1;             // worker i lives on host i % hosts; the Coordinator on host 0
+  std::string odd_manifest;  // of the last worker
   runtime::WorldModel model;
 };
 
 class ClusterInWorld {
  public:
-  explicit ClusterInWorld(std::uint64_t seed, WorldOptions given = {}) : options(std::move(given)), world(seed, options.model) {
+  explicit ClusterInWorld(std::uint64_t seed, WorldOptions given = {})
+      : options(std::move(given)), world(seed, options.model) {
     config.name = "lab";
     config.path = "lab.toml";
     config.replicas = options.replicas;
@@ -123,36 +123,40 @@ class ClusterInWorld {
   }
 
   static runtime::NodeId client_node() { return runtime::NodeId{cluster::kFirstClientNode + 5}; }
-  static runtime::NodeId agent_node(int host) { return runtime::NodeId{cluster::kFirstAgentNode + static_cast<std::uint32_t>(host)}; }
+  static runtime::NodeId agent_node(int host) {
+    return runtime::NodeId{cluster::kFirstAgentNode + static_cast<std::uint32_t>(host)};
+  }
 
   void start_agent(int host) {
-    world.add_node("agent" + std::to_string(host), agent_node(host), [this, host](runtime::SimProcess& process) {
-      process.loop().set_incarnation(runtime::Incarnation{1});
-      auto post = std::make_shared<cluster::PostOffice>(process.loop());
-      cluster::NodeAgentOptions agent;
-      agent.host = "host" + std::to_string(host);
-      if (host == 0) agent.children.push_back({cluster::kCoordinatorNode, {"coordinator", {}}});
-      for (std::uint32_t i = 0; i < options.workers; ++i) {
-        if (static_cast<int>(i) % options.hosts != host) continue;
-        agent.children.push_back({cluster::ClusterConfig::node_id(i), {config.nodes[i].name, {std::to_string(i)}}});
-      }
-      agent.restart = options.restart;
-      process.loop().spawn_root(static_cast<std::uint16_t>(cluster::Role::kNodeAgent), 0,
-                                [post = post.get(), agent] { return std::make_unique<cluster::NodeAgent>(*post, agent); });
-      return post;
-    }, "host" + std::to_string(host));
+    world.add_node(
+        "agent" + std::to_string(host), agent_node(host),
+        [this, host](runtime::SimProcess& process) {
+          process.loop().set_incarnation(runtime::Incarnation{1});
+          auto post = std::make_shared<cluster::PostOffice>(process.loop());
+          cluster::NodeAgentOptions agent;
+          agent.host = "host" + std::to_string(host);
+          if (host == 0) agent.children.push_back({cluster::kCoordinatorNode, {"coordinator", {}}});
+          for (std::uint32_t i = 0; i < options.workers; ++i) {
+            if (static_cast<int>(i) % options.hosts != host) continue;
+            agent.children.push_back({cluster::ClusterConfig::node_id(i), {config.nodes[i].name, {std::to_string(i)}}});
+          }
+          agent.restart = options.restart;
+          process.loop().spawn_root(
+              static_cast<std::uint16_t>(cluster::Role::kNodeAgent), 0,
+              [post = post.get(), agent] { return std::make_unique<cluster::NodeAgent>(*post, agent); });
+          return post;
+        },
+        "host" + std::to_string(host));
   }
 
   runtime::Outcome<runtime::SimProgram> program(const runtime::ProcessSpec& spec) {
     if (spec.name == "coordinator") {
-      return runtime::SimProgram{cluster::kCoordinatorNode, [this](runtime::SimProcess& process) {
-        return boot_coordinator(process);
-      }};
+      return runtime::SimProgram{cluster::kCoordinatorNode,
+                                 [this](runtime::SimProcess& process) { return boot_coordinator(process); }};
     }
     const auto index = static_cast<std::uint32_t>(std::stoul(spec.arguments.at(0)));
-    return runtime::SimProgram{cluster::ClusterConfig::node_id(index), [this, index](runtime::SimProcess& process) {
-      return boot_worker(process, index);
-    }};
+    return runtime::SimProgram{cluster::ClusterConfig::node_id(index),
+                               [this, index](runtime::SimProcess& process) { return boot_worker(process, index); }};
   }
 
   std::shared_ptr<void> boot_coordinator(runtime::SimProcess& process) {
@@ -163,9 +167,9 @@ class ClusterInWorld {
     coordinator.manifest = "manifest";
     coordinator.build = "build";
     coordinator.log_path = "decisions.log";
-    process.loop().spawn_root(static_cast<std::uint16_t>(cluster::Role::kCoordinator), 0, [post = post.get(), coordinator] {
-      return std::make_unique<cluster::Coordinator>(*post, coordinator);
-    });
+    process.loop().spawn_root(
+        static_cast<std::uint16_t>(cluster::Role::kCoordinator), 0,
+        [post = post.get(), coordinator] { return std::make_unique<cluster::Coordinator>(*post, coordinator); });
     return post;
   }
 
@@ -176,7 +180,8 @@ class ClusterInWorld {
     const auto listener = process.loop().spawn_root(50, 0, [&life] { return std::make_unique<Listener>(life); });
     probing[host] = 0;
     const auto shelf = process.loop().spawn_root(51, 0, [&life, this, index, host] {
-      return std::make_unique<Shelf>(life, options.speeds[index % options.speeds.size()], probing[host], most_probing[host]);
+      return std::make_unique<Shelf>(life, options.speeds[index % options.speeds.size()], probing[host],
+                                     most_probing[host]);
     });
     cluster::MembershipOptions member;
     member.node = cluster::ClusterConfig::node_id(index);

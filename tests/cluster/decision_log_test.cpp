@@ -96,7 +96,8 @@ TEST_CASE("a log cut at any byte keeps every whole record before the cut") {
   const auto bytes = some_log();
   std::vector<std::size_t> ends{0};
   std::uint64_t sequence = 1;
-  for (const auto& decision : some_decisions()) ends.push_back(ends.back() + encode_record(sequence++, decision).size());
+  for (const auto& decision : some_decisions())
+    ends.push_back(ends.back() + encode_record(sequence++, decision).size());
   for (std::size_t length = 0; length <= bytes.size(); ++length) {
     MemoryDisk disk;
     disk.files["log"].assign(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(length));

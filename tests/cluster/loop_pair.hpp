@@ -31,7 +31,10 @@ struct NotedEnd final : runtime::Terminator {
 struct LoopNode {
   LoopNode(std::shared_ptr<transport::LoopbackMesh> mesh, ManualClock& clock, runtime::NodeId node,
            runtime::Incarnation incarnation)
-      : rng(node.value), control(mesh, node, incarnation), data(mesh, node, incarnation), loop(node),
+      : rng(node.value),
+        control(mesh, node, incarnation),
+        data(mesh, node, incarnation),
+        loop(node),
         env{clock, rng, loop, end, trace, nullptr, nullptr, nullptr, &control, &data} {
     loop.set_env(env);
     loop.set_incarnation(incarnation);
@@ -49,7 +52,8 @@ struct LoopNode {
   std::unique_ptr<cluster::PostOffice> post;
 
   void connect(LoopNode& to) {
-    (void)post->connect(cluster::Plane::kData, to.loop.node(), to.loop.incarnation(), to.data.address(), to.data.token());
+    (void)post->connect(cluster::Plane::kData, to.loop.node(), to.loop.incarnation(), to.data.address(),
+                        to.data.token());
   }
 };
 

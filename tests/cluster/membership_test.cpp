@@ -319,7 +319,8 @@ TEST_CASE("a trace is collected from a worker") {
   REQUIRE(events->ok());
   CHECK((*events)->name == "worker2");
   const NodeTrace trace = unpack_trace(**events, Duration(0));
-  const auto mine = std::find_if(trace.events.begin(), trace.events.end(), [](const auto& e) { return e.name == "layer"; });
+  const auto mine =
+      std::find_if(trace.events.begin(), trace.events.end(), [](const auto& e) { return e.name == "layer"; });
   REQUIRE(mine != trace.events.end());
   CHECK(mine->b == 2);
 }
@@ -348,7 +349,8 @@ TEST_CASE("a worker with other model files is refused in words") {
   CHECK(c.world.find(NodeId{3}) == nullptr);
   bool found = false;
   for (std::size_t i = 0; i < c.world.process_count(); ++i) {
-    found |= c.world.process(static_cast<std::uint32_t>(i)).end_reason().find("reads another model") != std::string::npos;
+    found |=
+        c.world.process(static_cast<std::uint32_t>(i)).end_reason().find("reads another model") != std::string::npos;
   }
   CHECK(found);
   std::optional<Outcome<ClusterStatusReport>> answer;
@@ -470,9 +472,14 @@ TEST_CASE("random crashes and pauses end in a whole cluster, by seed") {
       SimProcess* process = c.world.find(victim == 0 ? kCoordinatorNode : NodeId{static_cast<std::uint32_t>(victim)});
       if (process == nullptr) continue;
       switch (chance.below(3)) {
-        case 0: c.world.crash(*process); break;
-        case 1: c.world.pause(*process, 1s); break;
-        default: c.world.pause(*process, 5s);
+        case 0:
+          c.world.crash(*process);
+          break;
+        case 1:
+          c.world.pause(*process, 1s);
+          break;
+        default:
+          c.world.pause(*process, 5s);
       }
     }
     const auto ready = c.until_ready(120s);

@@ -54,7 +54,8 @@ TEST_CASE("everything but names, hosts and roles has a default") {
 
 TEST_CASE("an error names file, line and key") {
   CHECK(contains(error_of(kCluster + "replicas = \"two\"\n" + kNode), "lab.toml:3: cluster.replicas: must be a whole"));
-  CHECK(contains(error_of(kCluster + kNode + "memory = \"2 Gigs\"\n"), "lab.toml:7: node.memory: \"2 Gigs\" has a unit"));
+  CHECK(
+      contains(error_of(kCluster + kNode + "memory = \"2 Gigs\"\n"), "lab.toml:7: node.memory: \"2 Gigs\" has a unit"));
   CHECK(contains(error_of(kCluster + kNode + "memory = 7\n"), "lab.toml:7: node.memory: must be a text"));
   CHECK(contains(error_of("[cluster]\nname = \n"), "lab.toml:2:"));
 }
@@ -92,7 +93,8 @@ TEST_CASE("roles are counted") {
   const auto node = [](std::string name, std::string roles) {
     return "[[node]]\nname = \"" + name + "\"\nhost = \"localhost\"\nroles = [" + roles + "]\n";
   };
-  CHECK(contains(error_of(kCluster + node("a", "\"trunk\", \"experts\", \"batcher\"")), "exactly one node must have the role coordinator, 0"));
+  CHECK(contains(error_of(kCluster + node("a", "\"trunk\", \"experts\", \"batcher\"")),
+                 "exactly one node must have the role coordinator, 0"));
   CHECK(contains(error_of(kCluster + kNode + node("b", "\"batcher\"")), "role batcher, 2 have it"));
   CHECK(contains(error_of(kCluster + node("a", "\"coordinator\", \"batcher\", \"experts\"")), "role trunk"));
   CHECK(contains(error_of(kCluster + node("a", "\"coordinator\", \"batcher\", \"trunk\"")), "role experts"));
@@ -107,9 +109,10 @@ TEST_CASE("times that contradict each other are refused") {
 }
 
 TEST_CASE("columns are auto, never or a number") {
-  for (const auto& [text, mode] : std::vector<std::pair<std::string, ColumnMode>>{
-           {"\"auto\"", {ColumnMode::Kind::kAuto, 1}}, {"\"never\"", {ColumnMode::Kind::kNever, 1}},
-           {"4", {ColumnMode::Kind::kFixed, 4}}}) {
+  for (const auto& [text, mode] :
+       std::vector<std::pair<std::string, ColumnMode>>{{"\"auto\"", {ColumnMode::Kind::kAuto, 1}},
+                                                       {"\"never\"", {ColumnMode::Kind::kNever, 1}},
+                                                       {"4", {ColumnMode::Kind::kFixed, 4}}}) {
     const auto config = parse_cluster_config(kCluster + "columns = " + text + "\n" + kNode, "lab.toml", only_loopback);
     REQUIRE(config.ok());
     CHECK(config->columns == mode);

@@ -14,7 +14,8 @@ using namespace consort::runtime;
 
 constexpr std::uint64_t kPlenty = std::uint64_t{1} << 40;
 
-PlanModel small_model(std::uint32_t layers, std::uint32_t experts, std::uint32_t columns = 256, std::uint32_t unit = 16) {
+PlanModel small_model(std::uint32_t layers, std::uint32_t experts, std::uint32_t columns = 256,
+                      std::uint32_t unit = 16) {
   PlanModel model;
   for (std::uint32_t i = 0; i < layers; ++i) model.expert_layers.push_back(i + 1);
   model.n_routed_experts = experts;
@@ -45,7 +46,8 @@ void check_sound(const PlanRequest& request, const Plan& plan) {
     for (const auto holder : holders) held[holder] += request.model.part_bytes(part);
   }
   for (const auto& [id, bytes] : held) {
-    const auto at = std::find_if(request.nodes.begin(), request.nodes.end(), [&](const auto& n) { return n.node == id; });
+    const auto at =
+        std::find_if(request.nodes.begin(), request.nodes.end(), [&](const auto& n) { return n.node == id; });
     REQUIRE(at != request.nodes.end());
     CHECK(bytes + at->profile.trunk_bytes <= at->profile.memory_bytes);
   }
@@ -96,8 +98,8 @@ TEST_CASE("with two replicas no part has both on one node") {
 }
 
 TEST_CASE("each layer is spread, not only the sum") {
-  PlanRequest request{small_model(6, 64), {node(1, 2e9), node(2, 1e9), node(3, 1e9)}, 1,
-                      {ColumnMode::Kind::kNever, 1}, {}, {}};
+  PlanRequest request{
+      small_model(6, 64), {node(1, 2e9), node(2, 1e9), node(3, 1e9)}, 1, {ColumnMode::Kind::kNever, 1}, {}, {}};
   const auto plan = make_plan(request);
   REQUIRE(plan.ok());
   std::map<std::pair<std::uint32_t, std::uint32_t>, int> count;
@@ -175,7 +177,8 @@ TEST_CASE("what cannot fit is refused with what is missing") {
   CHECK(plan.error().text.find("(" + std::to_string(expert) + " bytes) are missing") != std::string::npos);
   CHECK(plan.error().text.find("node1") != std::string::npos);
   request.replicas = 3;
-  CHECK(make_plan(request).error().text.find("3 replicas need as many experts nodes, there are 2") != std::string::npos);
+  CHECK(make_plan(request).error().text.find("3 replicas need as many experts nodes, there are 2") !=
+        std::string::npos);
 }
 
 TEST_CASE("memory, not speed, decides where memory is short") {

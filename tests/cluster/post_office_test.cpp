@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <memory>
 #include "cluster/post_office.hpp"
 
 #include <optional>
@@ -144,7 +145,8 @@ struct Pair {
   // All slots are where they belong, on both sides.
   void check_rest() {
     run(600ms);
-    for (const auto c : {MessageClass::kSystem, MessageClass::kDecode, MessageClass::kBulk, MessageClass::kBackground}) {
+    for (const auto c :
+         {MessageClass::kSystem, MessageClass::kDecode, MessageClass::kBulk, MessageClass::kBackground}) {
       CHECK(a.post->slots_out(c) == 0);
       if (b) CHECK(b->post->slots_out(c) == 0);
     }
@@ -277,7 +279,8 @@ TEST_CASE("a client whose wire breaks hears that what it watched there is gone")
   Desk* desk = nullptr;
   Watcher* watcher = nullptr;
   const auto desk_ref = node->loop.spawn_root(21, 0, [&] { return std::make_unique<Desk>(desk); });
-  (void)client.post->connect(Plane::kControl, NodeId{2}, Incarnation{7}, node->control.address(), node->control.token());
+  (void)client.post->connect(Plane::kControl, NodeId{2}, Incarnation{7}, node->control.address(),
+                             node->control.token());
   const auto turn = [&] {
     for (int i = 0; i < 20; ++i) {
       client.loop.turn();
@@ -382,11 +385,15 @@ TEST_CASE("random traffic with breaks leaves every slot where it was") {
     int asked = 0;
     for (int step = 0; step < 400; ++step) {
       switch (rng.below(8)) {
-        case 0: case 1: case 2:
+        case 0:
+        case 1:
+        case 2:
           pair.asker->send(pair.desk_ref(), {0, static_cast<std::uint32_t>(rng.below(200000)), rng.below(2) == 0}, 2s);
           ++asked;
           break;
-        case 3: pair.asker->note(pair.desk_ref(), 1); break;
+        case 3:
+          pair.asker->note(pair.desk_ref(), 1);
+          break;
         case 4:
           if (!pair.desk->kept.empty()) pair.desk->kept.erase(pair.desk->kept.begin());
           break;
@@ -397,7 +404,9 @@ TEST_CASE("random traffic with breaks leaves every slot where it was") {
             if (rng.below(2) == 0) pair.run();
           }
           break;
-        case 6: pair.run(Duration(rng.below(30'000'000))); break;
+        case 6:
+          pair.run(Duration(rng.below(30'000'000)));
+          break;
         default:
           pair.a.connect(*pair.b);
           pair.b->connect(pair.a);
@@ -411,7 +420,8 @@ TEST_CASE("random traffic with breaks leaves every slot where it was") {
     pair.desk->kept.clear();  // what was under way at the first clearing
     pair.run();
     CHECK(pair.a.loop.outstanding_asks() == 0);
-    CHECK(static_cast<std::size_t>(asked) == static_cast<std::size_t>(pair.asker->answered) + pair.asker->errors.size());
+    CHECK(static_cast<std::size_t>(asked) ==
+          static_cast<std::size_t>(pair.asker->answered) + pair.asker->errors.size());
     pair.check_rest();
   }
 }

@@ -25,11 +25,12 @@ void try_message(std::span<const std::byte> metadata, const Buffer& payload) {
 
 using Try = void (*)(std::span<const std::byte>, const Buffer&);
 constexpr Try kMessages[] = {
-    try_message<OpenLedger>,     try_message<LedgerOpened>,    try_message<RunStep>,          try_message<StepDone>,
-    try_message<GenerateTokens>, try_message<GenerationAccepted>, try_message<TokensGenerated>, try_message<GrantTokens>,
-    try_message<CancelGeneration>, try_message<GenerationEnded>, try_message<ComputeLogits>,  try_message<LogitsComputed>,
-    try_message<ReadLogitsSlice>, try_message<LogitsSlice>,    try_message<ReleaseLogits>,    try_message<WarmUp>,
-    try_message<WarmUpDone>,
+    try_message<OpenLedger>,      try_message<LedgerOpened>,   try_message<RunStep>,
+    try_message<StepDone>,        try_message<GenerateTokens>, try_message<GenerationAccepted>,
+    try_message<TokensGenerated>, try_message<GrantTokens>,    try_message<CancelGeneration>,
+    try_message<GenerationEnded>, try_message<ComputeLogits>,  try_message<LogitsComputed>,
+    try_message<ReadLogitsSlice>, try_message<LogitsSlice>,    try_message<ReleaseLogits>,
+    try_message<WarmUp>,          try_message<WarmUpDone>,
 };
 
 }  // namespace

@@ -20,7 +20,8 @@ inline model::Tokenizer byte_tokenizer() {
   int id = 256;
   for (const char* text :
        {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"}) {
-    added += std::string(added.empty() ? "" : ",") + R"({"content":")" + text + R"(","id":)" + std::to_string(id++) + "}";
+    added +=
+        std::string(added.empty() ? "" : ",") + R"({"content":")" + text + R"(","id":)" + std::to_string(id++) + "}";
   }
   auto made = model::Tokenizer::from_json(
       R"({"model":{"type":"BPE","merges":[],"vocab":{)" + vocab + R"(}},"added_tokens":[)" + added +

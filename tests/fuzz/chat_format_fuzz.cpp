@@ -1,5 +1,5 @@
-// Fuzzes chat rendering and the recognition of templates. Input: messages, each a role byte and a content that ends in a
-// NUL. In every format the ids spell the text, and only the format's own turns become markers.
+// Fuzzes chat rendering and the recognition of templates. Input: messages, each a role byte and a content that ends in
+// a NUL. In every format the ids spell the text, and only the format's own turns become markers.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>

@@ -1,6 +1,5 @@
-// Fuzzes a tokenizer's expressions. Input: a pattern, a NUL, a text. A pattern is refused or compiles; a text is given up
-// or cut into pieces that are not empty and together are the text.
-// SPDX-License-Identifier: Apache-2.0
+// Fuzzes a tokenizer's expressions. Input: a pattern, a NUL, a text. A pattern is refused or compiles; a text is given
+// up or cut into pieces that are not empty and together are the text. SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>
 #include <string>

@@ -30,7 +30,8 @@ struct Cache {
 };
 
 // One head, written from the words in attention.hpp.
-std::vector<float> naive_head(const float* query, const Cache& cache, const Shape& shape, std::int64_t position, float scale) {
+std::vector<float> naive_head(const float* query, const Cache& cache, const Shape& shape, std::int64_t position,
+                              float scale) {
   float largest = 0.0f;
   float total = 0.0f;
   std::vector<float> out(static_cast<std::size_t>(shape.latent));
@@ -38,7 +39,8 @@ std::vector<float> naive_head(const float* query, const Cache& cache, const Shap
     std::vector<float> weights;
     for (std::int64_t p = start; p <= position && p < start + 64; ++p) {
       const float* key = cache.row(p, shape);
-      weights.push_back(scale * naive_dot(shape.width(), [&](auto i) { return query[i]; }, [&](auto i) { return key[i]; }));
+      weights.push_back(scale * naive_dot(
+                                    shape.width(), [&](auto i) { return query[i]; }, [&](auto i) { return key[i]; }));
     }
     float page_largest = weights[0];
     for (float z : weights) page_largest = std::max(page_largest, z);
@@ -66,8 +68,8 @@ std::vector<float> naive_head(const float* query, const Cache& cache, const Shap
   return out;
 }
 
-std::vector<float> attend(const std::vector<float>& query, const Cache& cache, const Shape& shape, std::int64_t position,
-                          float scale, runtime::Workers& workers) {
+std::vector<float> attend(const std::vector<float>& query, const Cache& cache, const Shape& shape,
+                          std::int64_t position, float scale, runtime::Workers& workers) {
   std::vector<float> out(static_cast<std::size_t>(shape.heads * shape.latent), 9.0f);
   const kernels::LatentQuery row{query.data(), out.data(), position, cache.pages};
   kernels::latent_attention(std::span(&row, 1), shape.heads, shape.latent, shape.rope, scale, workers);
@@ -79,7 +81,8 @@ std::vector<float> attend(const std::vector<float>& query, const Cache& cache, c
 TEST_CASE("latent_attention equals its formulas in bits") {
   Random random(31);
   runtime::InlineWorkers workers;
-  for (const Shape shape : {Shape{1, 16, 8}, Shape{3, 20, 4}, Shape{4, 64, 16}, Shape{7, 40, 6}, Shape{16, 512, 64}, Shape{21, 33, 2}}) {
+  for (const Shape shape :
+       {Shape{1, 16, 8}, Shape{3, 20, 4}, Shape{4, 64, 16}, Shape{7, 40, 6}, Shape{16, 512, 64}, Shape{21, 33, 2}}) {
     for (const std::int64_t position : {0, 1, 15, 16, 62, 63, 64, 65, 127, 128, 200}) {
       const Cache cache(random, shape, position + 1);
       const auto query = random.values(shape.heads * shape.width(), 2.0f);
@@ -90,8 +93,8 @@ TEST_CASE("latent_attention equals its formulas in bits") {
         CAPTURE(shape.latent);
         CAPTURE(position);
         CAPTURE(h);
-        CHECK(first_difference(std::span(out).subspan(static_cast<std::size_t>(h * shape.latent), expected.size()), expected) ==
-              -1);
+        CHECK(first_difference(std::span(out).subspan(static_cast<std::size_t>(h * shape.latent), expected.size()),
+                               expected) == -1);
       }
     }
   }

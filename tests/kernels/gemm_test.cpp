@@ -18,7 +18,8 @@ std::vector<float> naive_gemm(const ConstTensorView& x, const WeightMatrix& w) {
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t o = 0; o < w.rows; ++o) {
       const float* row = expanded.data() + o * w.cols;
-      out.push_back(naive_dot(w.cols, [&](auto i) { return x.f32(t)[i]; }, [&](auto i) { return row[i]; }));
+      out.push_back(naive_dot(
+          w.cols, [&](auto i) { return x.f32(t)[i]; }, [&](auto i) { return row[i]; }));
     }
   }
   return out;
@@ -48,8 +49,8 @@ TEST_CASE("gemm equals the triple loop in bits for every dtype, shape and tail")
         CAPTURE(rows);
         CAPTURE(cols);
         CAPTURE(depth);
-        CHECK(first_difference(run(view(x, rows, depth), w.matrix, workers), naive_gemm(view(x, rows, depth), w.matrix)) ==
-              -1);
+        CHECK(first_difference(run(view(x, rows, depth), w.matrix, workers),
+                               naive_gemm(view(x, rows, depth), w.matrix)) == -1);
       }
     }
   }
@@ -69,11 +70,12 @@ TEST_CASE("gemm gives a row the same bits alone and among 200 others") {
       for (const std::int64_t count : {1, 2, 5}) {
         if (first + count > kRows) continue;
         const auto some = run(view(x, kRows, kDepth).slice_rows(first, count), w.matrix, workers);
-        CHECK(first_difference(some, std::span(all).subspan(static_cast<std::size_t>(first * kCols), some.size())) == -1);
+        CHECK(first_difference(some, std::span(all).subspan(static_cast<std::size_t>(first * kCols), some.size())) ==
+              -1);
       }
     }
-    CHECK(first_difference(std::span(all).first(5 * kCols), naive_gemm(view(x, kRows, kDepth).slice_rows(0, 5), w.matrix)) ==
-          -1);
+    CHECK(first_difference(std::span(all).first(5 * kCols),
+                           naive_gemm(view(x, kRows, kDepth).slice_rows(0, 5), w.matrix)) == -1);
   }
 }
 
@@ -151,7 +153,8 @@ TEST_CASE("gemm is as exact as 16 lanes of F32 allow") {
         magnitude += std::abs(product);
       }
       // Each product passes at most kDepth / 16 fma and 4 additions, each within 2^-24: the classical bound.
-      CHECK(std::abs(double{out[static_cast<std::size_t>(t * 8 + o)]} - exact) <= (kDepth / 16 + 4) * 0x1p-24 * magnitude);
+      CHECK(std::abs(double{out[static_cast<std::size_t>(t * 8 + o)]} - exact) <=
+            (kDepth / 16 + 4) * 0x1p-24 * magnitude);
     }
   }
 }

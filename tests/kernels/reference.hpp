@@ -79,8 +79,8 @@ struct OwnedWeight {
 };
 
 // Random finite weights of any dtype; rows lie `gap` elements further apart than they are long.
-inline OwnedWeight random_weight(Random& random, Dtype dtype, std::int64_t rows, std::int64_t cols, std::int64_t gap = 0,
-                                 std::int64_t row_origin = 0, std::int64_t col_origin = 0) {
+inline OwnedWeight random_weight(Random& random, Dtype dtype, std::int64_t rows, std::int64_t cols,
+                                 std::int64_t gap = 0, std::int64_t row_origin = 0, std::int64_t col_origin = 0) {
   OwnedWeight w;
   const std::int64_t stride = cols + gap;
   const auto count = static_cast<std::size_t>(rows * stride);

@@ -112,15 +112,15 @@ TEST_CASE("pow is within 2 ulp where rotary frequencies are made, and elsewhere"
   for (const double base : {10000.0, 500000.0, 1e6, 40.0}) {
     for (int i = 0; i < 256; ++i) {
       const double exponent = -static_cast<double>(i) / 128.0;
-      worst = std::max(worst, ulps(kernels::pow(base, exponent), std::pow(static_cast<long double>(base),
-                                                                           static_cast<long double>(exponent))));
+      worst = std::max(worst, ulps(kernels::pow(base, exponent),
+                                   std::pow(static_cast<long double>(base), static_cast<long double>(exponent))));
     }
   }
   for (int i = 0; i < 50000; ++i) {
     const double base = uniform(random, 0.01, 100.0);
     const double exponent = uniform(random, -100.0, 100.0);
-    worst = std::max(worst, ulps(kernels::pow(base, exponent), std::pow(static_cast<long double>(base),
-                                                                         static_cast<long double>(exponent))));
+    worst = std::max(worst, ulps(kernels::pow(base, exponent),
+                                 std::pow(static_cast<long double>(base), static_cast<long double>(exponent))));
   }
   MESSAGE("worst error of pow: " << worst << " ulp");
   CHECK(worst <= kLimit);
@@ -142,7 +142,8 @@ TEST_CASE("sin and cos are within 2 ulp up to 2^20 radians") {
   }
   for (int position = 0; position < 200000; position += 7) compare(position);  // the fastest rotary frequency is 1
   // Beside multiples of pi/2, where the reduction cancels most.
-  for (int n = 1; n < 600000; n += 997) compare(static_cast<double>(static_cast<long double>(n) * 1.57079632679489661923132L));
+  for (int n = 1; n < 600000; n += 997)
+    compare(static_cast<double>(static_cast<long double>(n) * 1.57079632679489661923132L));
   MESSAGE("worst error of sin and cos: " << worst << " ulp");
   CHECK(worst <= kLimit);
   CHECK(kernels::sin(0.0) == 0.0);

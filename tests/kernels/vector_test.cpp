@@ -11,8 +11,9 @@ namespace {
 constexpr std::int64_t kLengths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 1000};
 
 float naive_rms_factor(std::span<const float> x, float eps) {
-  const float square = naive_dot(static_cast<std::int64_t>(x.size()), [&](auto i) { return x[static_cast<std::size_t>(i)]; },
-                                 [&](auto i) { return x[static_cast<std::size_t>(i)]; });
+  const float square = naive_dot(
+      static_cast<std::int64_t>(x.size()), [&](auto i) { return x[static_cast<std::size_t>(i)]; },
+      [&](auto i) { return x[static_cast<std::size_t>(i)]; });
   return 1.0f / std::sqrt(square / static_cast<float>(x.size()) + eps);
 }
 
@@ -23,8 +24,9 @@ TEST_CASE("dot runs in 16 lanes and the tree 8-4-2-1") {
   for (const std::int64_t n : kLengths) {
     const auto a = random.values(n);
     const auto b = random.values(n);
-    const float expected = naive_dot(n, [&](auto i) { return a[static_cast<std::size_t>(i)]; },
-                                     [&](auto i) { return b[static_cast<std::size_t>(i)]; });
+    const float expected = naive_dot(
+        n, [&](auto i) { return a[static_cast<std::size_t>(i)]; },
+        [&](auto i) { return b[static_cast<std::size_t>(i)]; });
     CHECK(same_bits(kernels::dot(a, b), expected));
   }
   CHECK(kernels::dot({}, {}) == 0.0f);
@@ -152,7 +154,8 @@ TEST_CASE("expand_row gives every F16 and every E4M3 value, NaN included") {
     const std::vector<float> scales = {scale, scale * 0.5f};
     w = {reinterpret_cast<const std::byte*>(bytes.data()), Dtype::kF8E4m3, 1, 256, 256, scales.data(), 2};
     kernels::expand_row(out, w, 0);
-    for (std::size_t i = 0; i < 256; ++i) CHECK_MESSAGE(same_bits(out[i], e4m3_to_float(bytes[i]) * scales[i / 128]), i);
+    for (std::size_t i = 0; i < 256; ++i)
+      CHECK_MESSAGE(same_bits(out[i], e4m3_to_float(bytes[i]) * scales[i / 128]), i);
   }
 }
 
@@ -182,7 +185,8 @@ TEST_CASE("NaN flows through every operation, infinities as IEEE says") {
     CHECK(first_difference(y, std::vector<float>{1.0f, 0.0f, 1.0f, 0.0f}) == -1);
     const std::vector<float> weight(n, 1.0f);
     std::vector<float> out(n);
-    kernels::rms_norm(view(out, 1, static_cast<std::int64_t>(n)), view(x, 1, static_cast<std::int64_t>(n)), weight, 1e-6f);
+    kernels::rms_norm(view(out, 1, static_cast<std::int64_t>(n)), view(x, 1, static_cast<std::int64_t>(n)), weight,
+                      1e-6f);
     for (float v : out) CHECK(std::isnan(v));
     y = x;
     kernels::silu_mul(view(y, 1, static_cast<std::int64_t>(n)), view(y, 1, static_cast<std::int64_t>(n)),

@@ -33,8 +33,7 @@ class ThreadWorkers final : public runtime::Workers {
   int count_;
 };
 
-std::shared_ptr<const LocalModel> small_model(std::int64_t ranges,
-                                              runtime::Dtype dtype = runtime::Dtype::kBf16,
+std::shared_ptr<const LocalModel> small_model(std::int64_t ranges, runtime::Dtype dtype = runtime::Dtype::kBf16,
                                               std::map<std::string, std::string> changes = {}) {
   if (dtype == runtime::Dtype::kF8E4m3)
     changes["quantization_config"] =
@@ -68,12 +67,10 @@ std::vector<std::uint32_t> crcs(const Matrix& logits) {
 }
 
 // The CRC of every row's logits, the prompt cut into chunks of this many rows.
-std::vector<std::uint32_t> run(const std::shared_ptr<const LocalModel>& model,
-                               std::span<const std::int32_t> tokens, std::int64_t chunk,
-                               runtime::Workers& workers) {
+std::vector<std::uint32_t> run(const std::shared_ptr<const LocalModel>& model, std::span<const std::int32_t> tokens,
+                               std::int64_t chunk, runtime::Workers& workers) {
   LocalGeneration generation(model, 8, workers);
-  auto logits =
-      generation.prefill(generation.open(), tokens, chunk, static_cast<std::int64_t>(tokens.size()));
+  auto logits = generation.prefill(generation.open(), tokens, chunk, static_cast<std::int64_t>(tokens.size()));
   REQUIRE(logits.ok());
   return crcs(logits.value());
 }
@@ -88,8 +85,7 @@ TEST_CASE("logits have the same bits whatever the chunk size") {
     for (const std::int64_t ranges : {1, 3}) {
       const auto model = small_model(ranges, dtype);
       const auto whole = run(model, tokens, 150, workers);
-      for (const std::int64_t chunk : {1, 2, 3, 7, 63, 64, 65, 100})
-        CHECK(run(model, tokens, chunk, workers) == whole);
+      for (const std::int64_t chunk : {1, 2, 3, 7, 63, 64, 65, 100}) CHECK(run(model, tokens, chunk, workers) == whole);
     }
   }
 }
@@ -130,8 +126,7 @@ TEST_CASE("logits have the same bits on every instruction set, and those recorde
 TEST_CASE("logits have the same bits whatever rows are beside them") {
   runtime::InlineWorkers workers;
   const auto model = small_model(2, runtime::Dtype::kBf16, {{"topk_group", "4"}});
-  const std::vector<std::vector<std::int32_t>> texts{some_tokens(10, 70), some_tokens(11, 5),
-                                                     some_tokens(12, 129)};
+  const std::vector<std::vector<std::int32_t>> texts{some_tokens(10, 70), some_tokens(11, 5), some_tokens(12, 129)};
   LocalGeneration together(model, 8, workers);
   std::vector<std::uint64_t> names;
   std::vector<std::vector<std::uint32_t>> seen(texts.size());
@@ -169,8 +164,7 @@ TEST_CASE("logits have the same bits after a roll-back and after prefilling agai
   const auto expected = run(model, tokens, 140, workers);
   LocalGeneration generation(model, 5, workers);
   const auto sequence = generation.open();
-  REQUIRE(generation.prefill(sequence, some_tokens(21, 140), 50)
-              .ok());  // other tokens, so that stale KV would show
+  REQUIRE(generation.prefill(sequence, some_tokens(21, 140), 50).ok());  // other tokens, so that stale KV would show
   generation.roll_back(sequence, 0);
   REQUIRE(generation.prefill(sequence, std::span(tokens).first(130), 64).ok());
   generation.roll_back(sequence, 60);
@@ -210,8 +204,8 @@ TEST_CASE("outputs of parts may arrive in any order and lie anywhere") {
             {needed.layer, PartKind::kRoutedExpert, p.assignment.expert, columns.first, columns.count});
         REQUIRE(part != nullptr);
         buffers.push_back(std::make_unique<float[]>(64));
-        compute_part(*part, needed.rows.slice_rows(p.assignment.token, 1),
-                     matrix_view(buffers.back().get(), 1, 64), workers);
+        compute_part(*part, needed.rows.slice_rows(p.assignment.token, 1), matrix_view(buffers.back().get(), 1, 64),
+                     workers);
         outputs.set(p.assignment.token, p.assignment.k, p.range, buffers.back().get());
       }
       for (std::int64_t t = 0; t < 20; ++t) CHECK(outputs.complete(t));
@@ -219,8 +213,7 @@ TEST_CASE("outputs of parts may arrive in any order and lie anywhere") {
       pass.value()->take(outputs, workers);
     }
     std::vector<std::uint32_t> seen;
-    for (std::int64_t t = 0; t < 20; ++t)
-      seen.push_back(logits_crc(std::span(pass.value()->logits().f32(t), 96)));
+    for (std::int64_t t = 0; t < 20; ++t) seen.push_back(logits_crc(std::span(pass.value()->logits().f32(t), 96)));
     CHECK(seen == expected);
   }
 }
@@ -257,11 +250,9 @@ TEST_CASE("rows that are dropped in the middle of a pass leave the others' bits 
     REQUIRE(again.ok());
     step = again.value()->advance(workers);
     for (; std::holds_alternative<PartsNeeded>(step); step = again.value()->advance(workers))
-      compute_parts_locally(*again.value(), std::get<PartsNeeded>(step), model->plan(), model->parts(),
-                            workers);
+      compute_parts_locally(*again.value(), std::get<PartsNeeded>(step), model->plan(), model->parts(), workers);
     for (std::int64_t t = 0; t < 11; ++t)
-      CHECK(logits_crc(std::span(again.value()->logits().f32(t), 96)) ==
-            expected_lost[static_cast<std::size_t>(t)]);
+      CHECK(logits_crc(std::span(again.value()->logits().f32(t), 96)) == expected_lost[static_cast<std::size_t>(t)]);
   }
 }
 

@@ -21,15 +21,15 @@ Tokenizer byte_tokenizer(bool with_think = true) {
   for (int byte = 0; byte < 256; ++byte) vocab[symbols_of_bytes(std::string(1, static_cast<char>(byte)))] = byte;
   json::array added;
   int id = 256;
-  for (const char* text : {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"}) {
+  for (const char* text :
+       {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"}) {
     if (with_think || id < 260) added.push_back(json::object{{"id", id}, {"content", text}, {"special", id < 258}});
     ++id;
   }
-  const json::object file{
-      {"added_tokens", added},
-      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}},
-      {"decoder", {{"type", "ByteLevel"}}},
-      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", json::array()}}}};
+  const json::object file{{"added_tokens", added},
+                          {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}},
+                          {"decoder", {{"type", "ByteLevel"}}},
+                          {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", json::array()}}}};
   auto made = Tokenizer::from_json(json::serialize(file));
   REQUIRE_MESSAGE(made.ok(), made.error().text);
   return *made;
@@ -99,8 +99,8 @@ TEST_CASE("every format gives the ids that Hugging Face gives for the rendered t
   // The examples of the format's description.
   CHECK(render("v3", *v3, {{ChatRole::kUser, "Hi"}}).ids == Ids{0, 128803, 23166, 128804});
   CHECK(render("r1", *v3, {{ChatRole::kUser, "Hi"}}).ids == Ids{0, 128803, 23166, 128804, 128798, 201});
-  CHECK(render("v3", *v3, kMulti).ids == Ids{0, 7153, 9708, 16, 128803, 19, 13, 19, 127252, 128804, 271, 20, 1, 128803, 458,
-                                             223, 20, 13, 20, 33, 128804});
+  CHECK(render("v3", *v3, kMulti).ids == Ids{0,  7153, 9708,   16,  128803, 19, 13, 19, 127252, 128804, 271,
+                                             20, 1,    128803, 458, 223,    20, 13, 20, 33,     128804});
   CHECK(render("v3.1", *v3, {{ChatRole::kUser, "Hi"}}).ids == Ids{0, 128803, 23166, 128804, 128799});
   CHECK(render("v3.1-thinking", *v3, {{ChatRole::kUser, "Hi"}}).ids == Ids{0, 128803, 23166, 128804, 128798});
 
@@ -129,7 +129,8 @@ TEST_CASE("the adder model's template is recognised, and its recorded prompts co
   CHECK(format->answer_start() == "<think>\n");
   const json::value answers = json::parse(tests::reference("adder-answers.json"));
   for (const json::value& row : answers.as_array()) {
-    const std::string sum = std::to_string(row.at("a").to_number<int>()) + "+" + std::to_string(row.at("b").to_number<int>()) + "=?";
+    const std::string sum =
+        std::to_string(row.at("a").to_number<int>()) + "+" + std::to_string(row.at("b").to_number<int>()) + "=?";
     const std::vector<ChatMessage> messages{{ChatRole::kUser, sum}};
     CHECK(format->render(*adder, messages)->ids == json::value_to<Ids>(row.at("prompt_ids")));
   }

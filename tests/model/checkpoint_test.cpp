@@ -25,8 +25,7 @@ WrittenTensor& named(std::vector<WrittenTensor>& all, const std::string& name) {
 }
 
 runtime::Outcome<std::shared_ptr<const Checkpoint>> open(const std::string& config,
-                                                         const std::vector<WrittenTensor>& all,
-                                                         int shards = 1) {
+                                                         const std::vector<WrittenTensor>& all, int shards = 1) {
   tests::TemporaryDirectory directory;
   REQUIRE(tests::write_checkpoint(directory.path(), config, all, shards).ok());
   return Checkpoint::open(directory.path());
@@ -77,8 +76,7 @@ TEST_CASE("a checkpoint with a wrong shape or dtype is refused by the tensor's n
   named(all, name).dtype = runtime::Dtype::kI32;
   refused(config, all, "'" + name + "' has dtype I32");
   all = weights(config);
-  all.push_back(
-      {"model.layers.0.self_attn.q_a_proj.bias", runtime::Dtype::kF32, {1}, std::vector<std::byte>(4)});
+  all.push_back({"model.layers.0.self_attn.q_a_proj.bias", runtime::Dtype::kF32, {1}, std::vector<std::byte>(4)});
   refused(config, all, "'model.layers.0.self_attn.q_a_proj.bias' has no place");
   all = weights(config);
   all.push_back({name + "_scale_inv", runtime::Dtype::kF32, {1, 1}, std::vector<std::byte>(4)});
@@ -103,8 +101,7 @@ TEST_CASE("an FP8 checkpoint needs its scales, and its config.json must say FP8"
   WrittenTensor& embed = named(changed, "model.embed_tokens.weight");
   embed.dtype = runtime::Dtype::kF8E4m3;
   embed.bytes.resize(embed.bytes.size() / 4);
-  refused(config, changed,
-          "'model.embed_tokens.weight' has dtype F8_E4M3, which is supported for projections only");
+  refused(config, changed, "'model.embed_tokens.weight' has dtype F8_E4M3, which is supported for projections only");
 }
 
 TEST_CASE("MTP layers and stray rotary tables are recognised and left alone") {
@@ -112,12 +109,9 @@ TEST_CASE("MTP layers and stray rotary tables are recognised and left alone") {
   auto all = weights(config);
   const std::size_t used = all.size();
   all.push_back({"model.layers.3.eh_proj.weight", runtime::Dtype::kI32, {1}, std::vector<std::byte>(4)});
-  all.push_back({"model.layers.3.mlp.experts.0.gate_proj.weight",
-                 runtime::Dtype::kF32,
-                 {1},
-                 std::vector<std::byte>(4)});
   all.push_back(
-      {"model.layers.0.self_attn.rotary_emb.inv_freq", runtime::Dtype::kF32, {1}, std::vector<std::byte>(4)});
+      {"model.layers.3.mlp.experts.0.gate_proj.weight", runtime::Dtype::kF32, {1}, std::vector<std::byte>(4)});
+  all.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", runtime::Dtype::kF32, {1}, std::vector<std::byte>(4)});
   const auto checkpoint = open(config, all);
   REQUIRE_MESSAGE(checkpoint.ok(), (checkpoint.ok() ? "" : checkpoint.error().text));
   CHECK(checkpoint.value()->ignored().size() == 3);
@@ -156,22 +150,18 @@ TEST_CASE("an index that lies about its shards is refused") {
   refused_index("model-0.safetensors", "model-9.safetensors", "cannot open", true);
   refused_index("model-0.safetensors", "../model-0.safetensors", "no file name in this directory");
   refused_index("model-0.safetensors", "model-1.safetensors", "the index does not place it there");
-  refused_index("\"model.embed_tokens.weight\"", "\"model.embed_tokens.other\"",
-                "the index does not place it there");
+  refused_index("\"model.embed_tokens.weight\"", "\"model.embed_tokens.other\"", "the index does not place it there");
   refused_index("{\"model.embed", "{\"ghost\": \"model-0.safetensors\", \"model.embed",
                 "'ghost' is said to be in model-0.safetensors");
-  refused_index("{\"model.embed", "{\"lm_head.weight\": \"model-0.safetensors\", \"model.embed",
-                "appears twice");
+  refused_index("{\"model.embed", "{\"lm_head.weight\": \"model-0.safetensors\", \"model.embed", "appears twice");
 }
 
 TEST_CASE("a directory that is no checkpoint is refused in words") {
   tests::TemporaryDirectory directory;
-  CHECK(Checkpoint::open(directory.path() / "absent").error().text.find("is not a directory") !=
-        std::string::npos);
+  CHECK(Checkpoint::open(directory.path() / "absent").error().text.find("is not a directory") != std::string::npos);
   CHECK(Checkpoint::open(directory.path()).error().text.find("config.json") != std::string::npos);
   std::ofstream(directory.path() / "config.json") << tests::small_config();
-  CHECK(Checkpoint::open(directory.path()).error().text.find("neither model.safetensors nor") !=
-        std::string::npos);
+  CHECK(Checkpoint::open(directory.path()).error().text.find("neither model.safetensors nor") != std::string::npos);
 }
 
 TEST_CASE("the manifest hash tells other weights and other configs apart") {

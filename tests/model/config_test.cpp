@@ -110,10 +110,10 @@ TEST_CASE("config.json with FP8 weights says so in one way only") {
 }
 
 TEST_CASE("config.json is refused by the key that is wrong") {
-  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size",
-                          "num_hidden_layers", "num_attention_heads", "kv_lora_rank", "qk_nope_head_dim",
-                          "qk_rope_head_dim", "v_head_dim", "n_routed_experts", "num_experts_per_tok",
-                          "first_k_dense_replace", "max_position_embeddings", "routed_scaling_factor"}) {
+  for (const char* key :
+       {"vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "n_routed_experts",
+        "num_experts_per_tok", "first_k_dense_replace", "max_position_embeddings", "routed_scaling_factor"}) {
     refused({{key, ""}}, key);
     refused({{key, "null"}}, key);
     refused({{key, "\"8\""}}, key);

@@ -43,8 +43,8 @@ TEST_CASE("the noaux_tc gate chooses with the bias and weighs without it") {
 }
 
 TEST_CASE("the gate never leaves the chosen groups, even where every score is negative") {
-  expect(choose({-2, -3, -2.5F, -3.5F, -4, -4.5F, -5, -6}, std::vector<float>(8, -0.5F), TopkMethod::kNoauxTc,
-                4, 2, 3, 1.0, true),
+  expect(choose({-2, -3, -2.5F, -3.5F, -4, -4.5F, -5, -6}, std::vector<float>(8, -0.5F), TopkMethod::kNoauxTc, 4, 2, 3,
+                1.0, true),
          {0, 1, 2}, {0.4915848446, 0.1955811158, 0.3128340397});
 }
 
@@ -62,8 +62,7 @@ TEST_CASE("ties go to the lower index, in groups and in experts") {
   const std::vector<float> same(8, 0.25F);
   CHECK(choose(same, std::vector<float>(8, 0.0F), TopkMethod::kNoauxTc, 4, 2, 3, 1.0, true).experts ==
         std::vector<std::uint32_t>{0, 1, 2});
-  CHECK(choose({1, 2, 2, 2}, {}, TopkMethod::kGreedy, 1, 1, 2, 1.0, false).experts ==
-        std::vector<std::uint32_t>{1, 2});
+  CHECK(choose({1, 2, 2, 2}, {}, TopkMethod::kGreedy, 1, 1, 2, 1.0, false).experts == std::vector<std::uint32_t>{1, 2});
 }
 
 TEST_CASE("a NaN among the logits still gives top_k different experts") {

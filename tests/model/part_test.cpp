@@ -16,16 +16,15 @@ using namespace consort::model;
 namespace {
 
 ModelConfig with_width(std::int64_t moe_intermediate_size) {
-  auto config = parse_config(
-      tests::small_config({{"moe_intermediate_size", std::to_string(moe_intermediate_size)}}), "test");
+  auto config =
+      parse_config(tests::small_config({{"moe_intermediate_size", std::to_string(moe_intermediate_size)}}), "test");
   REQUIRE(config.ok());
   return config.value();
 }
 
 const std::string kFp8 = "{\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"weight_block_size\": [128, 128]}";
 
-std::shared_ptr<const Checkpoint> checkpoint_of(runtime::Dtype dtype,
-                                                std::map<std::string, std::string> changes = {}) {
+std::shared_ptr<const Checkpoint> checkpoint_of(runtime::Dtype dtype, std::map<std::string, std::string> changes = {}) {
   if (dtype == runtime::Dtype::kF8E4m3) changes["quantization_config"] = kFp8;
   tests::TemporaryDirectory directory;
   tests::FormulaOptions options;
@@ -76,8 +75,7 @@ TEST_CASE("a numeric plan survives JSON and is refused where it fits no model") 
   CHECK(whole_experts_plan(config).digest() != plan.digest());
   const auto refused = [&](const std::string& json, const std::string& word) {
     auto parsed = plan_from_json(json, "plan.json");
-    const runtime::Status status =
-        parsed.ok() ? check_plan(config, parsed.value()) : runtime::Status(parsed.error());
+    const runtime::Status status = parsed.ok() ? check_plan(config, parsed.value()) : runtime::Status(parsed.error());
     CAPTURE(json);
     REQUIRE_FALSE(status.ok());
     CHECK_MESSAGE(status.error().text.find(word) != std::string::npos, status.error().text);
@@ -130,8 +128,7 @@ TEST_CASE("a part store reads the bytes of its own parts and no others") {
     const auto held = store.find(mine[0]);
     store.drop(std::span(mine).first(2));
     CHECK(store.keys().size() == mine.size() - 2);
-    CHECK(store.bytes_held() ==
-          expected - part_bytes(*checkpoint, mine[0]) - part_bytes(*checkpoint, mine[1]));
+    CHECK(store.bytes_held() == expected - part_bytes(*checkpoint, mine[0]) - part_bytes(*checkpoint, mine[1]));
     CHECK(column_count(*held) == 48);  // lives on while somebody reads it
     store.drop(mine);
     CHECK(store.bytes_held() == 0);

@@ -67,8 +67,7 @@ struct Comparison {
 // Runs the ids of a reference file and its greedy continuation. A near tie excuses its row and, through
 // attention, the rows behind it, but only as far as they really differ; excused rows are counted by the
 // caller's 1 % rule.
-Comparison compare(std::shared_ptr<const LocalModel> model, const SafetensorsFile& reference,
-                   std::int64_t chunk) {
+Comparison compare(std::shared_ptr<const LocalModel> model, const SafetensorsFile& reference, std::int64_t chunk) {
   const auto ids64 = read_tensor<std::int64_t>(reference, "ids");
   const std::vector<std::int32_t> ids(ids64.begin(), ids64.end());
   const auto logits = read_tensor<float>(reference, "logits");
@@ -105,12 +104,11 @@ Comparison compare(std::shared_ptr<const LocalModel> model, const SafetensorsFil
       for (const float w : weights) top = std::max(top, w);
       for (std::int64_t k = 0; k < c.num_experts_per_tok; ++k) {
         const auto at = static_cast<std::size_t>(t * c.num_experts_per_tok + k);
-        same_routes = same_routes && static_cast<std::uint32_t>(experts[at]) ==
-                                         seen.experts[static_cast<std::uint32_t>(layer)][at];
+        same_routes = same_routes &&
+                      static_cast<std::uint32_t>(experts[at]) == seen.experts[static_cast<std::uint32_t>(layer)][at];
         weight_gap = std::max(
             weight_gap,
-            std::abs(double{weights[at]} - double{seen.weights[static_cast<std::uint32_t>(layer)][at]}) /
-                double{top});
+            std::abs(double{weights[at]} - double{seen.weights[static_cast<std::uint32_t>(layer)][at]}) / double{top});
       }
     }
     if (t >= first_tie && (!same_routes || worst / largest > 2e-4)) {
@@ -137,8 +135,7 @@ struct Total {
   double worst_logit = 0.0;
   std::int64_t rows = 0, excused_rows = 0;
   ~Total() {
-    MESSAGE(rows << " rows, " << excused_rows << " excused, worst logit " << worst_logit
-                 << " of the largest");
+    MESSAGE(rows << " rows, " << excused_rows << " excused, worst logit " << worst_logit << " of the largest");
   }
 };
 
@@ -155,8 +152,7 @@ void check(const Comparison& result, const std::string& name, Total& total) {
   CHECK(result.excused_rows * 100 <= result.rows);
 }
 
-std::shared_ptr<const LocalModel> load(const std::filesystem::path& directory,
-                                       std::optional<NumericPlan> plan = {}) {
+std::shared_ptr<const LocalModel> load(const std::filesystem::path& directory, std::optional<NumericPlan> plan = {}) {
   auto model = LocalModel::load(directory, std::move(plan));
   REQUIRE_MESSAGE(model.ok(), (model.ok() ? "" : model.error().text));
   return model.value();
@@ -232,8 +228,7 @@ TEST_CASE("the golden model gives the recorded logits, routes and greedy tokens"
   auto model = load(directory.path());
 
   std::vector<std::int32_t> ids;
-  for (const json::value& id : golden.at("ids").as_array())
-    ids.push_back(static_cast<std::int32_t>(id.as_int64()));
+  for (const json::value& id : golden.at("ids").as_array()) ids.push_back(static_cast<std::int32_t>(id.as_int64()));
   runtime::InlineWorkers workers;
   LocalGeneration generation(model, 1, workers);
   const std::uint64_t sequence = generation.open();
@@ -248,8 +243,7 @@ TEST_CASE("the golden model gives the recorded logits, routes and greedy tokens"
     std::map<std::uint32_t, double> weights;
     const json::array& route = golden.at("routing").as_array()[t].as_array();
     for (std::size_t k = 0; k < 3; ++k)
-      weights[static_cast<std::uint32_t>(route[0].as_array()[k].as_int64())] =
-          route[1].as_array()[k].as_double();
+      weights[static_cast<std::uint32_t>(route[0].as_array()[k].as_int64())] = route[1].as_array()[k].as_double();
     std::size_t k = 0;
     for (const auto& [expert, weight] : weights) {
       CHECK(seen.experts[1][t * 3 + k] == expert);

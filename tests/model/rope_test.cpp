@@ -44,8 +44,7 @@ TEST_CASE("YaRN frequencies and softmax scales of the released models") {
               {23, 3.333803580e-5},
               {31, 3.333803580e-6}});
   CHECK(double{v3.softmax_scale()} == doctest::Approx(0.135233778860880).epsilon(kF32));
-  CHECK(double{Rope(with(1e4, 40, 32, 0.707)).softmax_scale()} ==
-        doctest::Approx(0.114721386792926).epsilon(kF32));
+  CHECK(double{Rope(with(1e4, 40, 32, 0.707)).softmax_scale()} == doctest::Approx(0.114721386792926).epsilon(kF32));
 
   const Rope k2(with(5e4, 32, 1, 1.0));
   expect(k2, {{0, 1.0},

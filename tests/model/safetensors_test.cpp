@@ -32,8 +32,8 @@ void refused(const std::string& header, std::size_t data_bytes, const std::strin
 
 std::string entry(const std::string& name, const std::string& dtype, const std::string& shape,
                   const std::string& offsets) {
-  return "\"" + name + "\": {\"dtype\": \"" + dtype + "\", \"shape\": " + shape +
-         ", \"data_offsets\": " + offsets + "}";
+  return "\"" + name + "\": {\"dtype\": \"" + dtype + "\", \"shape\": " + shape + ", \"data_offsets\": " + offsets +
+         "}";
 }
 
 }  // namespace
@@ -66,8 +66,7 @@ TEST_CASE("safetensors headers that lie are refused by the tensor's name") {
   refused("{" + entry("w", "F32", "[1]", "[0, 99999999999999999999]") + "}", 8, "'w'");
   refused("{" + entry("w", "F32", "[4294967296, 4294967296]", "[0, 0]") + "}", 0,
           "'w' has a shape whose size overflows");
-  refused("{" + entry("w", "F32", "[4611686018427387904]", "[0, 0]") + "}", 0,
-          "'w' has a shape whose size overflows");
+  refused("{" + entry("w", "F32", "[4611686018427387904]", "[0, 0]") + "}", 0, "'w' has a shape whose size overflows");
   refused("{" + entry("w", "F32", "[-1]", "[0, 4]") + "}", 4, "'w' has the dimension -1");
   refused("{" + entry("w", "F64", "[1]", "[0, 8]") + "}", 8, "'w' has dtype \"F64\"");
   refused("{" + entry("w", "F32", "[1,1,1,1,1,1,1,1,1]", "[0, 4]") + "}", 4, "'w' has too many dimensions");
@@ -98,8 +97,7 @@ TEST_CASE("safetensors headers that are no headers are refused") {
   std::vector<std::byte> bytes(8);
   CHECK_FALSE(parse_safetensors_header(std::span(bytes).first(7), 7, "f").ok());
   bytes[0] = std::byte{1};
-  CHECK(parse_safetensors_header(bytes, 8, "f").error().text.find("the file ends before") !=
-        std::string::npos);
+  CHECK(parse_safetensors_header(bytes, 8, "f").error().text.find("the file ends before") != std::string::npos);
   bytes[7] = std::byte{0xff};
   CHECK(parse_safetensors_header(bytes, 8, "f").error().text.find("at most 100000000") != std::string::npos);
 }
@@ -130,8 +128,7 @@ TEST_CASE("safetensors files read back as they were written, and count the bytes
   const auto f32 =
       runtime::ConstTensorView(reinterpret_cast<const std::byte*>(wide.data()), runtime::Dtype::kF32, {2, 3});
   const NamedTensor tensors[] = {
-      {"ids",
-       runtime::ConstTensorView(reinterpret_cast<const std::byte*>(ids.data()), runtime::Dtype::kI64, {2})},
+      {"ids", runtime::ConstTensorView(reinterpret_cast<const std::byte*>(ids.data()), runtime::Dtype::kI64, {2})},
       {"left \"column\"", f32.slice_cols(0, 2)}};
   REQUIRE(write_safetensors(path, tensors, {{"made", "here"}}).ok());
   auto counter = std::make_shared<ReadCounter>();
@@ -150,6 +147,5 @@ TEST_CASE("safetensors files read back as they were written, and count the bytes
   CHECK(file.value()->find("nobody") == nullptr);
   CHECK_FALSE(SafetensorsFile::open(directory.path() / "absent", counter).ok());
   CHECK_FALSE(write_safetensors(directory.path() / "no/such/place", tensors).ok());
-  CHECK(std::distance(std::filesystem::directory_iterator(directory.path()), {}) ==
-        1);  // nothing unfinished is left
+  CHECK(std::distance(std::filesystem::directory_iterator(directory.path()), {}) == 1);  // nothing unfinished is left
 }

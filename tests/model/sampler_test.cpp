@@ -22,7 +22,8 @@ SampledToken draw(const std::vector<float>& logits, const SamplingParams& params
 
 std::vector<int> histogram(const std::vector<float>& logits, const SamplingParams& params, int draws) {
   std::vector<int> counts(logits.size());
-  for (int i = 0; i < draws; ++i) ++counts[static_cast<std::size_t>(draw(logits, params, static_cast<std::uint64_t>(i)).token)];
+  for (int i = 0; i < draws; ++i)
+    ++counts[static_cast<std::size_t>(draw(logits, params, static_cast<std::uint64_t>(i)).token)];
   return counts;
 }
 
@@ -53,11 +54,13 @@ std::vector<double> expected_shares(const std::vector<float>& logits, const Samp
   std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return logits[a] > logits[b]; });
   std::vector<double> p(logits.size());
   double sum = 0.0;
-  if (params.top_k > 0 && static_cast<std::size_t>(params.top_k) < order.size()) order.resize(static_cast<std::size_t>(params.top_k));
+  if (params.top_k > 0 && static_cast<std::size_t>(params.top_k) < order.size())
+    order.resize(static_cast<std::size_t>(params.top_k));
   for (auto i : order) sum += p[i] = std::exp(static_cast<double>(logits[i]) / static_cast<double>(params.temperature));
   double reached = 0.0;
   std::size_t keep = 0;
-  while (keep < order.size() && (keep == 0 || reached < static_cast<double>(params.top_p) * sum)) reached += p[order[keep++]];
+  while (keep < order.size() && (keep == 0 || reached < static_cast<double>(params.top_p) * sum))
+    reached += p[order[keep++]];
   const double most = p[order[0]];
   double left = 0.0;
   std::vector<double> shares(logits.size());
@@ -116,7 +119,8 @@ TEST_CASE("tokens come in the shares that the parameters ask for") {
   for (const SamplingParams& params : cases) {
     CAPTURE(params.seed);
     const auto shares = expected_shares(kLogits, params);
-    const double kept = static_cast<double>(std::count_if(shares.begin(), shares.end(), [](double s) { return s > 0.0; }));
+    const double kept =
+        static_cast<double>(std::count_if(shares.begin(), shares.end(), [](double s) { return s > 0.0; }));
     CHECK(kept >= 2);
     CHECK(chi_square(histogram(kLogits, params, 100'000), shares) < chi_square_limit(kept - 1));
   }
@@ -137,7 +141,7 @@ TEST_CASE("a flat row of a real vocabulary's size keeps the asked share of its t
   const std::vector<float> flat(129'280, 1.5F);
   std::int32_t largest = 0;
   for (std::uint64_t i = 0; i < 40; ++i) largest = std::max(largest, draw(flat, {.top_p = 0.25F}, i).token);
-  CHECK(largest < 129'280 / 4);    // equal tokens are kept by index
+  CHECK(largest < 129'280 / 4);          // equal tokens are kept by index
   CHECK(largest > 129'280 / 4 * 3 / 4);  // 40 draws all below three quarters: 0.75^40 = 1e-5
 }
 
@@ -157,7 +161,9 @@ TEST_CASE("log-probabilities are of the plain softmax, alternatives largest firs
   const auto sampled = draw(kLogits, {.temperature = 0.7F, .top_k = 3, .seed = 9, .top_logprobs = 4}, 5);
   double sum = 0.0;
   for (float logit : kLogits) sum += std::exp(static_cast<double>(logit));
-  const auto expected = [&](std::int32_t token) { return static_cast<double>(kLogits[static_cast<std::size_t>(token)]) - std::log(sum); };
+  const auto expected = [&](std::int32_t token) {
+    return static_cast<double>(kLogits[static_cast<std::size_t>(token)]) - std::log(sum);
+  };
   // One rounding to F32 of a value near 2, and exp and log within 2 ulp: 1e-6 is four times that.
   CHECK(std::abs(static_cast<double>(sampled.logprob) - expected(sampled.token)) < 1e-6);
   REQUIRE(sampled.alternatives.size() == 4);
@@ -180,7 +186,8 @@ TEST_CASE("equal inputs give equal bits, and other positions other draws") {
     const auto first = draw(logits, params, position);
     CHECK(first == draw(logits, params, position));
     tokens.insert(first.token);
-    for (std::uint64_t word : {std::uint64_t(first.token), std::uint64_t{std::bit_cast<std::uint32_t>(first.logprob)}}) {
+    for (std::uint64_t word :
+         {std::uint64_t(first.token), std::uint64_t{std::bit_cast<std::uint32_t>(first.logprob)}}) {
       digest = (digest ^ word) * 1099511628211ULL;
     }
   }

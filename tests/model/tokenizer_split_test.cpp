@@ -28,7 +28,9 @@ Pieces split(const std::vector<SplitRule>& rules, std::string_view text) {
   return Pieces(pieces.begin(), pieces.end());
 }
 
-Pieces split(std::string_view pattern, std::string_view text) { return split({{"x", std::string(pattern), false}}, text); }
+Pieces split(std::string_view pattern, std::string_view text) {
+  return split({{"x", std::string(pattern), false}}, text);
+}
 
 std::string refusal(std::string_view pattern) {
   auto rewritten = pcre2_pattern(pattern);
@@ -39,8 +41,8 @@ std::string refusal(std::string_view pattern) {
 
 TEST_CASE("V3's stages give the recorded pieces") {
   CHECK(split(kV3, "Hello, y'all! How are you 😁 ?我想在apple工作1314151天～") ==
-        Pieces{"Hello", ",", " y", "'all", "!", " How", " are", " you", " 😁", " ?", "我想在", "apple", "工作", "131", "415",
-               "1", "天", "～"});
+        Pieces{"Hello", ",", " y", "'all", "!", " How", " are", " you", " 😁", " ?", "我想在", "apple", "工作", "131",
+               "415", "1", "天", "～"});
   CHECK(split(kV3, "foo_bar(x)+=1;\n\n  y") == Pieces{"foo", "_bar", "(x", ")+=", "1", ";\n\n", " ", " y"});
   CHECK(split(kV3, "a 1") == Pieces{"a", " ", "1"});
   CHECK(split(kV3, "").empty());

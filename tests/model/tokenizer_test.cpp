@@ -173,7 +173,8 @@ TEST_CASE("what the file asks for and nobody knows is refused by name") {
     const std::string_view parent = whole.substr(0, whole.rfind('/'));
     const std::string_view key = whole.substr(parent.size() + 1);
     json::value& holder = parent.empty() ? root : root.at_pointer(parent);
-    (holder.is_array() ? holder.as_array().at(key[0] - std::size_t{'0'}) : holder.as_object()[key]) = json::parse(value);
+    (holder.is_array() ? holder.as_array().at(key[0] - std::size_t{'0'}) : holder.as_object()[key]) =
+        json::parse(value);
     return refusal(root.as_object());
   };
   CHECK(says(with("/model/type", R"("Unigram")"), "model.type is \"Unigram\""));

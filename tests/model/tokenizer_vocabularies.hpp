@@ -24,8 +24,9 @@ inline std::string reference(const std::string& name) {
 // A folder beside the checkout, or the one that CONSORT_SHARED names; empty where there is none.
 inline std::filesystem::path shared_folder() {
   const char* named = std::getenv("CONSORT_SHARED");
-  const std::filesystem::path folder =
-      named != nullptr ? std::filesystem::path(named) : std::filesystem::path(CONSORT_SOURCE_DIR).parent_path() / "shared";
+  const std::filesystem::path folder = named != nullptr
+                                           ? std::filesystem::path(named)
+                                           : std::filesystem::path(CONSORT_SOURCE_DIR).parent_path() / "shared";
   return std::filesystem::exists(folder) ? folder : std::filesystem::path();
 }
 

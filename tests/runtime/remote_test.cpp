@@ -188,11 +188,25 @@ TEST_CASE("peer_down completes what is outstanding there and nothing else") {
   CHECK(nodes.left.loop.outstanding_asks() == 1);
 }
 
+// The answerer is life 12 of its node.
+TEST_CASE("peer_down of an earlier life ends nothing that is asked of a later one") {
+  TwoNodes nodes;
+  nodes.answerer->keep = true;
+  nodes.ask(1);
+  nodes.left.settle();
+  nodes.left.loop.peer_down(NodeId{2}, {ErrorKind::kPeerDown, "an earlier life"}, Incarnation{11});
+  nodes.left.settle();
+  CHECK(nodes.outcomes.empty());
+  nodes.left.loop.peer_down(NodeId{2}, {ErrorKind::kPeerDown, "this life"}, Incarnation{12});
+  nodes.left.settle();
+  REQUIRE(nodes.outcomes.size() == 1);
+  CHECK(nodes.outcomes[0].error().text == "this life");
+}
+
 struct Watching : TwoNodes {
   void watch(ActorRef whom) {
-    act(left.loop, *asker, [this, whom] {
-      asker->monitor(whom, [this](Down down) { downs.push_back(std::move(down)); });
-    });
+    act(left.loop, *asker,
+        [this, whom] { asker->monitor(whom, [this](Down down) { downs.push_back(std::move(down)); }); });
     settle();
   }
   std::vector<Down> downs;
@@ -208,6 +222,17 @@ TEST_CASE("a monitor hears once of a remote actor's end, and of its node's end i
   CHECK(nodes.downs[0].reason.text == "out of ink");
   CHECK(nodes.downs[0].actor == ActorRef{NodeId{2}, Incarnation{12}, {2, 1, 0}});
   nodes.left.loop.peer_down(NodeId{2}, {ErrorKind::kPeerDown, "left"});
+  nodes.settle();
+  CHECK(nodes.downs.size() == 1);
+}
+
+TEST_CASE("a monitor on a later life does not hear of an earlier one's end") {
+  Watching nodes;
+  nodes.watch(nodes.answerer->self());
+  nodes.left.loop.peer_down(NodeId{2}, {ErrorKind::kPeerDown, "an earlier life"}, Incarnation{11});
+  nodes.settle();
+  CHECK(nodes.downs.empty());
+  nodes.left.loop.peer_down(NodeId{2}, {ErrorKind::kPeerDown, "this life"}, Incarnation{12});
   nodes.settle();
   CHECK(nodes.downs.size() == 1);
 }

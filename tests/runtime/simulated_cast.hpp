@@ -175,8 +175,7 @@ class TestPost final : public RemoteDelivery, public LinkSink {
 };
 
 // A node whose incarnation is the index of its process, with a post office on the data wire and a counter.
-inline SimBoot counter_boot(std::vector<std::uint64_t>* notes = nullptr,
-                            std::map<NodeId, TestPost*>* posts = nullptr) {
+inline SimBoot counter_boot(std::vector<std::uint64_t>* notes = nullptr, std::map<NodeId, TestPost*>* posts = nullptr) {
   return [notes, posts](SimProcess& process) -> std::shared_ptr<void> {
     const Incarnation incarnation(static_cast<std::uint32_t>(process.id()));
     process.loop().set_incarnation(incarnation);

@@ -32,7 +32,8 @@ class Busy final : public ActorOf<Busy, Protocol<>> {
     if (++round_ % 7 == 0) {
       file_->append_synced(std::vector<std::byte>(16), as_turn<Status>([this](Status) { next(); }));
     } else if (round_ % 3 == 0) {
-      compute({.run = {}, .label = "work", .weight_bytes = 100'000, .rows = 3}, MessageClass::kDecode, [this] { next(); });
+      compute({.run = {}, .label = "work", .weight_bytes = 100'000, .rows = 3}, MessageClass::kDecode,
+              [this] { next(); });
     } else {
       after(Duration(env().rng.below(20'000)), [this] { next(); });
     }
@@ -74,12 +75,18 @@ Played play_seed(std::uint64_t seed, Duration time = 40ms) {
       SimProcess* node = world.find(a);
       if (node == nullptr) return;
       switch (fault) {
-        case 0: return world.crash(*node);
-        case 1: return world.pause(*node, 5ms);
-        case 2: return world.network().stall(a, b, 5ms);
-        case 3: return world.network().part(a, b);
-        case 4: return world.network().break_between(a, b);
-        default: return world.network().corrupt(a, b, 3);
+        case 0:
+          return world.crash(*node);
+        case 1:
+          return world.pause(*node, 5ms);
+        case 2:
+          return world.network().stall(a, b, 5ms);
+        case 3:
+          return world.network().part(a, b);
+        case 4:
+          return world.network().break_between(a, b);
+        default:
+          return world.network().corrupt(a, b, 3);
       }
     });
   }

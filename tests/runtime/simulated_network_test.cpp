@@ -20,11 +20,14 @@ struct Pair {
   }
   // `count` notes numbered from `first`, all sent in one turn.
   void send_notes(std::uint64_t first, std::uint64_t count, std::uint32_t player, std::size_t payload_bytes = 0) {
-    play(*desk, [=, this](Player& from) {
-      for (std::uint64_t i = first; i < first + count; ++i) {
-        from.tell(counter, Note{i, Buffer::copy_of(std::vector<std::byte>(payload_bytes, std::byte{1}))});
-      }
-    }, player);
+    play(
+        *desk,
+        [=, this](Player& from) {
+          for (std::uint64_t i = first; i < first + count; ++i) {
+            from.tell(counter, Note{i, Buffer::copy_of(std::vector<std::byte>(payload_bytes, std::byte{1}))});
+          }
+        },
+        player);
   }
   SimNetwork& network() { return world.network(); }
 
@@ -90,7 +93,8 @@ TEST_CASE("a one-way part holds one direction until it heals, and loses nothing"
   Pair pair;
   pair.network().part(kAttic, kDesk);
   Ends ends;
-  play(*pair.desk, [&](Player& player) { ask(player, pair.counter, 1, 10s, ends); }, 0);
+  play(
+      *pair.desk, [&](Player& player) { ask(player, pair.counter, 1, 10s, ends); }, 0);
   pair.send_notes(0, 5, 1);
   pair.world.run_for(3s);
   CHECK(pair.notes.size() == 5);  // there
@@ -164,7 +168,8 @@ TEST_CASE("a broken connection delivers a first part in order, loses the rest, a
   for (std::uint64_t seed = 1; seed <= 30; ++seed) {
     Pair pair(seed);
     Ends ends;
-    play(*pair.desk, [&](Player& player) { ask(player, pair.counter, 1, 10s, ends); }, 0);
+    play(
+        *pair.desk, [&](Player& player) { ask(player, pair.counter, 1, 10s, ends); }, 0);
     pair.world.run_for(1ms);
     pair.network().stall(kDesk, kAttic, 10ms);  // so that all of it is under way
     pair.send_notes(0, 50, 1);
@@ -185,7 +190,8 @@ TEST_CASE("a broken connection delivers a first part in order, loses the rest, a
     CHECK(pair.posts[kAttic]->changes[1].when - pair.posts[kDesk]->changes[1].when == 10ms);
     // Both may connect again, to the same life.
     introduce_all({pair.desk, pair.attic});
-    play(*pair.desk, [&](Player& player) { ask(player, pair.counter, 8, 1s, ends); }, 3);
+    play(
+        *pair.desk, [&](Player& player) { ask(player, pair.counter, 8, 1s, ends); }, 3);
     pair.world.run_for(1ms);
     CHECK(ends.values.back() == 9);
   }

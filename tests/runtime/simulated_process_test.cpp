@@ -14,9 +14,13 @@ TEST_CASE("a simulated device takes the time of its cost model, urgent work firs
   std::vector<int> ran;
   const Instant begin = world.now();
   const auto submit = [&](int number, MessageClass urgency, std::uint64_t bytes, std::uint64_t rows) {
-    node.device().submit({.run = [&, number](Workers& workers) { workers.parallel_for(1, [&](std::int64_t) { ran.push_back(number); }); },
-                          .label = "part", .weight_bytes = bytes, .rows = rows},
-                         urgency, [&, number] { done.emplace_back(number, world.now() - begin); });
+    node.device().submit(
+        {.run = [&,
+                 number](Workers& workers) { workers.parallel_for(1, [&](std::int64_t) { ran.push_back(number); }); },
+         .label = "part",
+         .weight_bytes = bytes,
+         .rows = rows},
+        urgency, [&, number] { done.emplace_back(number, world.now() - begin); });
   };
   submit(1, MessageClass::kBulk, 1'000'000, 10);  // 100 us + 1 ms + 100 us
   submit(2, MessageClass::kBulk, 0, 0);
@@ -69,13 +73,16 @@ struct Agency {
       if (spec.arguments.empty()) return failure(ErrorKind::kInvalid, "no node is named");
       return SimProgram{NodeId(static_cast<std::uint32_t>(std::stoul(spec.arguments[0]))), counter_boot(&notes)};
     });
-    agent = &world.add_node("agent", NodeId(100), [this](SimProcess& process) -> std::shared_ptr<void> {
-      process.env().spawner->on_exit([this, &process](ProcessExit exit) {
-        exits.push_back(exit);
-        if (restart) children.push_back(process.env().spawner->start({"desk", {"7"}}).value());
-      });
-      return nullptr;
-    }, "box");
+    agent = &world.add_node(
+        "agent", NodeId(100),
+        [this](SimProcess& process) -> std::shared_ptr<void> {
+          process.env().spawner->on_exit([this, &process](ProcessExit exit) {
+            exits.push_back(exit);
+            if (restart) children.push_back(process.env().spawner->start({"desk", {"7"}}).value());
+          });
+          return nullptr;
+        },
+        "box");
   }
   ProcessId start() { return agent->env().spawner->start({"desk", {"7"}}).value(); }
 

@@ -174,9 +174,7 @@ TEST_CASE("what a process keeps outlives its actors, and what boot returned does
     SimProcess& node = world.add_node("desk", kDesk, [&](SimProcess& process) -> std::shared_ptr<void> {
       process.keep(std::make_shared<Says>(ends, "kept"));
       auto in_actor = std::make_shared<Says>(ends, "actor");
-      process.loop().spawn_root(1, 0, [in_actor] {
-        return std::make_unique<Player>([in_actor](Player&) {});
-      });
+      process.loop().spawn_root(1, 0, [in_actor] { return std::make_unique<Player>([in_actor](Player&) {}); });
       return std::make_shared<Says>(ends, "house");
     });
     world.run_for(1ms);

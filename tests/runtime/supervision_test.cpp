@@ -151,9 +151,8 @@ TEST_CASE("an actor that stops is not restarted, and its name can be given again
   family.node.pass(60s);
   CHECK(family.take_events() == Events{"a stop", "a gone"});
   ActorRef again;
-  act(family.node.loop, *family.parent, [&] {
-    again = family.parent->spawn(2, 0, [&] { return std::make_unique<Scribe>(family.diary, "A "); });
-  });
+  act(family.node.loop, *family.parent,
+      [&] { again = family.parent->spawn(2, 0, [&] { return std::make_unique<Scribe>(family.diary, "A "); }); });
   family.node.settle();
   CHECK(again.actor == ActorId{2, 2, 0});
   CHECK(family.take_events() == Events{"A start"});
@@ -238,9 +237,8 @@ TEST_CASE("a watcher that ended hears nothing, and many of them do not pile up")
   int downs = 0;
   for (std::uint32_t i = 0; i < 1000; ++i) {
     Scribe* watcher = start_scribe(family.node.loop, 7, i, family.diary);
-    act(family.node.loop, *watcher, [&, watcher] {
-      watcher->monitor(family.children[0]->self(), [&](Down) { ++downs; });
-    });
+    act(family.node.loop, *watcher,
+        [&, watcher] { watcher->monitor(family.children[0]->self(), [&](Down) { ++downs; }); });
     family.node.settle();
     family.node.loop.stop_actor(watcher->self().actor);
   }

@@ -87,6 +87,7 @@ class Scribe : public runtime::ActorOf<Scribe, Numbers> {
   void on(Act act) { act.run(); }
 
   using Actor::after;
+  using Actor::as_turn;
   using Actor::ask;
   using Actor::cancel;
   using Actor::cancel_ask;
@@ -94,7 +95,6 @@ class Scribe : public runtime::ActorOf<Scribe, Numbers> {
   using Actor::fail;
   using Actor::monitor;
   using Actor::now;
-  using Actor::as_turn;
   using Actor::self;
   using Actor::spawn;
   using Actor::stop;

@@ -31,8 +31,12 @@ TEST_CASE("a full trace forgets the oldest events first") {
 
 TEST_CASE("a Chrome trace names nodes and tracks and counts in microseconds") {
   NodeTrace node{.node = "de\"sk", .process = 7, .offset = Duration(1000), .events = {}};
-  node.events.push_back({.name = "experts", .track = "device", .begin = Instant(Duration(1234567)),
-                         .length = Duration(8901), .a = 3, .b = -4});
+  node.events.push_back({.name = "experts",
+                         .track = "device",
+                         .begin = Instant(Duration(1234567)),
+                         .length = Duration(8901),
+                         .a = 3,
+                         .b = -4});
   node.events.push_back(event_at(5, 1));
   const std::string json = chrome_trace_json({node});
   CHECK(json ==

@@ -26,8 +26,7 @@ namespace consort::tests {
 // byte s >> 24, its lowest bit flipped where that would be NaN, and scales (1.5 + u) / 1024 from tensor
 // number t + 100000.
 struct FormulaOptions {
-  runtime::Dtype dtype =
-      runtime::Dtype::kF32;  // of linear weights; norms are F32 or BF16, the gate's bias is F32
+  runtime::Dtype dtype = runtime::Dtype::kF32;  // of linear weights; norms are F32 or BF16, the gate's bias is F32
   std::uint32_t seed = 0;
   double linear_gain = 0.3;
   double gate_gain = 0.5;
@@ -61,15 +60,13 @@ inline std::vector<FormulaTensor> formula_tensors(const model::ModelConfig& c) {
     } else {
       all.push_back({Kind::kProjection, attention + "q_proj.weight", {q_rows, c.hidden_size}});
     }
-    all.push_back(
-        {Kind::kProjection, attention + "kv_a_proj_with_mqa.weight", {c.latent_width(), c.hidden_size}});
+    all.push_back({Kind::kProjection, attention + "kv_a_proj_with_mqa.weight", {c.latent_width(), c.hidden_size}});
     all.push_back({Kind::kNorm, attention + "kv_a_layernorm.weight", {c.kv_lora_rank}});
     all.push_back({Kind::kProjection,
                    attention + "kv_b_proj.weight",
                    {c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim), c.kv_lora_rank}});
-    all.push_back({Kind::kProjection,
-                   attention + "o_proj.weight",
-                   {c.hidden_size, c.num_attention_heads * c.v_head_dim}});
+    all.push_back(
+        {Kind::kProjection, attention + "o_proj.weight", {c.hidden_size, c.num_attention_heads * c.v_head_dim}});
     all.push_back({Kind::kNorm, layer + "post_attention_layernorm.weight", {c.hidden_size}});
     if (c.is_dense(i)) {
       ffn(layer + "mlp.", c.intermediate_size);
@@ -80,8 +77,7 @@ inline std::vector<FormulaTensor> formula_tensors(const model::ModelConfig& c) {
       all.push_back({Kind::kBias, layer + "mlp.gate.e_score_correction_bias", {c.n_routed_experts}});
     for (std::int64_t e = 0; e < c.n_routed_experts; ++e)
       ffn(layer + "mlp.experts." + std::to_string(e) + ".", c.moe_intermediate_size);
-    if (c.n_shared_experts > 0)
-      ffn(layer + "mlp.shared_experts.", c.moe_intermediate_size * c.n_shared_experts);
+    if (c.n_shared_experts > 0) ffn(layer + "mlp.shared_experts.", c.moe_intermediate_size * c.n_shared_experts);
   }
   all.push_back({Kind::kNorm, "model.norm.weight", {c.hidden_size}});
   all.push_back({Kind::kLinear, "lm_head.weight", {c.vocab_size, c.hidden_size}});
@@ -127,8 +123,7 @@ inline std::uint16_t f16_of_4096ths(int k) {
 
 }  // namespace formula_detail
 
-inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c,
-                                                  const FormulaOptions& options) {
+inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c, const FormulaOptions& options) {
   using Kind = FormulaTensor::Kind;
   using runtime::Dtype;
   std::vector<WrittenTensor> out;
@@ -136,12 +131,10 @@ inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c,
   for (const FormulaTensor& tensor : formula_tensors(c)) {
     std::int64_t size = 1;
     for (const std::int64_t d : tensor.shape) size *= d;
-    const bool weak =
-        tensor.kind == Kind::kBias || (tensor.kind == Kind::kNorm && options.dtype != Dtype::kBf16);
+    const bool weak = tensor.kind == Kind::kBias || (tensor.kind == Kind::kNorm && options.dtype != Dtype::kBf16);
     Dtype dtype = weak ? Dtype::kF32 : options.dtype;
     if (dtype == Dtype::kF8E4m3 && tensor.kind != Kind::kProjection) dtype = Dtype::kF32;
-    if (dtype == Dtype::kF16 && (tensor.kind == Kind::kNorm || tensor.kind == Kind::kGate))
-      dtype = Dtype::kF32;
+    if (dtype == Dtype::kF16 && (tensor.kind == Kind::kNorm || tensor.kind == Kind::kGate)) dtype = Dtype::kF32;
     WrittenTensor written{tensor.name, dtype, tensor.shape, {}};
     written.bytes.reserve(static_cast<std::size_t>(size * runtime::dtype_bytes(dtype)));
     Formula formula(options.seed, t);
@@ -155,22 +148,18 @@ inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c,
       const auto f32 = static_cast<float>(value);
       if (dtype == Dtype::kF32) formula_detail::put(written.bytes, f32);
       if (dtype == Dtype::kBf16)
-        formula_detail::put(written.bytes,
-                            static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(f32) >> 16));
+        formula_detail::put(written.bytes, static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(f32) >> 16));
       if (dtype == Dtype::kF16)
         formula_detail::put(written.bytes, formula_detail::f16_of_4096ths(static_cast<int>(s >> 22) - 512));
       if (dtype == Dtype::kF8E4m3) {
         const auto byte = static_cast<std::uint8_t>(s >> 24);
-        formula_detail::put(written.bytes,
-                            static_cast<std::uint8_t>((byte & 0x7F) == 0x7F ? byte ^ 1 : byte));
+        formula_detail::put(written.bytes, static_cast<std::uint8_t>((byte & 0x7F) == 0x7F ? byte ^ 1 : byte));
       }
     }
     out.push_back(std::move(written));
     if (dtype == Dtype::kF8E4m3) {
-      WrittenTensor scale{tensor.name + "_scale_inv",
-                          Dtype::kF32,
-                          {(tensor.shape[0] + 127) / 128, (tensor.shape[1] + 127) / 128},
-                          {}};
+      WrittenTensor scale{
+          tensor.name + "_scale_inv", Dtype::kF32, {(tensor.shape[0] + 127) / 128, (tensor.shape[1] + 127) / 128}, {}};
       Formula scales(options.seed, t + 100000);
       for (std::int64_t i = 0; i < scale.shape[0] * scale.shape[1]; ++i)
         formula_detail::put(scale.bytes, static_cast<float>((1.5 + scales.next_u()) / 1024.0));
@@ -182,15 +171,13 @@ inline std::vector<WrittenTensor> formula_weights(const model::ModelConfig& c,
 }
 
 // Writes config.json and the tensors into `directory`, which is made.
-inline runtime::Status write_checkpoint(const std::filesystem::path& directory,
-                                        const std::string& config_json,
+inline runtime::Status write_checkpoint(const std::filesystem::path& directory, const std::string& config_json,
                                         const std::vector<WrittenTensor>& tensors, int shard_count = 1) {
   std::filesystem::create_directories(directory);
   std::ofstream(directory / "config.json") << config_json;
   std::string weight_map;
   for (int shard = 0; shard < shard_count; ++shard) {
-    const std::string file =
-        shard_count == 1 ? "model.safetensors" : "model-" + std::to_string(shard) + ".safetensors";
+    const std::string file = shard_count == 1 ? "model.safetensors" : "model-" + std::to_string(shard) + ".safetensors";
     std::vector<model::NamedTensor> named;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       if (static_cast<int>(i) % shard_count != shard) continue;
@@ -209,8 +196,7 @@ inline runtime::Status write_checkpoint(const std::filesystem::path& directory,
   return runtime::done();
 }
 
-inline runtime::Status write_formula_checkpoint(const std::filesystem::path& directory,
-                                                const std::string& config_json,
+inline runtime::Status write_formula_checkpoint(const std::filesystem::path& directory, const std::string& config_json,
                                                 const FormulaOptions& options = {}) {
   model::ModelConfig config;
   CONSORT_TRY(config, model::parse_config(config_json, "formula checkpoint"));

@@ -46,7 +46,8 @@ inline bool read_all(int fd, void* data, std::size_t size) {
 }
 inline bool write_where(int fd, const runtime::LinkAddress& address, const runtime::LinkToken& token) {
   const std::uint32_t size = static_cast<std::uint32_t>(address.bytes.size());
-  return write_all(fd, &size, sizeof size) && write_all(fd, address.bytes.data(), size) && write_all(fd, token.data(), token.size());
+  return write_all(fd, &size, sizeof size) && write_all(fd, address.bytes.data(), size) &&
+         write_all(fd, token.data(), token.size());
 }
 inline bool read_where(int fd, runtime::LinkAddress& address, runtime::LinkToken& token) {
   std::uint32_t size = 0;
@@ -57,15 +58,16 @@ inline bool read_where(int fd, runtime::LinkAddress& address, runtime::LinkToken
 
 class LinkChild {
  public:
-  LinkChild(RigNode& parent, NodeId node, Incarnation incarnation, bool tcp, bool echo) : node_(node), incarnation_(incarnation) {
+  LinkChild(RigNode& parent, NodeId node, Incarnation incarnation, bool tcp, bool echo)
+      : node_(node), incarnation_(incarnation) {
     int fds[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     REQUIRE(::fcntl(fds[1], F_SETFD, 0) == 0);
     fd_ = fds[0];
     std::vector<std::string> variables;
     for (char** v = environ; *v != nullptr; ++v) variables.emplace_back(*v);
-    variables.push_back(std::string(kChildVariable) + '=' + std::to_string(fds[1]) + ' ' + std::to_string(node.value) + ' ' +
-                        std::to_string(incarnation.value) + (tcp ? " tcp" : " any") + (echo ? " echo" : " mute"));
+    variables.push_back(std::string(kChildVariable) + '=' + std::to_string(fds[1]) + ' ' + std::to_string(node.value) +
+                        ' ' + std::to_string(incarnation.value) + (tcp ? " tcp" : " any") + (echo ? " echo" : " mute"));
     std::vector<char*> environment;
     for (auto& v : variables) environment.push_back(v.data());
     environment.push_back(nullptr);

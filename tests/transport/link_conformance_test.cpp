@@ -66,7 +66,8 @@ LINK_TEST("a link connects both ways and carries frames unchanged") {
 LINK_TEST("frames sent before the wire is up are queued and delivered") {
   Pair<Rig> pair;
   REQUIRE(connect(*pair.a, *pair.b).ok());
-  for (std::uint64_t i = 0; i < 10; ++i) REQUIRE(pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kBulk, i, 100)).ok());
+  for (std::uint64_t i = 0; i < 10; ++i)
+    REQUIRE(pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kBulk, i, 100)).ok());
   REQUIRE(turn_until(pair.nodes(), [&] { return pair.b->sink.frames.size() == 10; }));
   for (std::uint64_t i = 0; i < 10; ++i) CHECK(pair.b->sink.frames[i].frame.header.correlation == i);
 }
@@ -83,13 +84,15 @@ LINK_TEST("each class keeps its order, whatever the sizes") {
       REQUIRE(pair.a->link->send(kB, make_frame(*pair.a, *pair.b, static_cast<MessageClass>(c), i, size)).ok());
     }
   }
-  REQUIRE(turn_until(pair.nodes(), [&] { return pair.b->sink.frames.size() == kPerClass * runtime::kMessageClassCount; }));
+  REQUIRE(
+      turn_until(pair.nodes(), [&] { return pair.b->sink.frames.size() == kPerClass * runtime::kMessageClassCount; }));
   std::array<std::uint64_t, runtime::kMessageClassCount> next{};
   bool bytes_equal = true;
   for (const auto& received : pair.b->sink.frames) {
     const auto& header = received.frame.header;
     CHECK(header.correlation == next[static_cast<std::size_t>(header.message_class)]++);
-    const auto twin = make_frame(*pair.a, *pair.b, header.message_class, header.correlation, received.frame.payload.size());
+    const auto twin =
+        make_frame(*pair.a, *pair.b, header.message_class, header.correlation, received.frame.payload.size());
     bytes_equal = bytes_equal && same_bytes(twin.payload, received.frame.payload);
   }
   CHECK(bytes_equal);
@@ -108,7 +111,9 @@ LINK_TEST("the largest head and payloads of several megabytes arrive whole, with
     REQUIRE(pair.a->link->send(kB, odd).ok());
     REQUIRE(turn_until(pair.nodes(), [&] { return pair.b->sink.frames.size() == 3; }));
     for (const auto& received : pair.b->sink.frames) {
-      const auto& twin = received.frame.header.correlation == 1 ? widest : received.frame.header.correlation == 2 ? largest : odd;
+      const auto& twin = received.frame.header.correlation == 1   ? widest
+                         : received.frame.header.correlation == 2 ? largest
+                                                                  : odd;
       CHECK(received.frame.metadata == twin.metadata);
       CHECK(same_bytes(received.frame.payload, twin.payload));
     }
@@ -227,7 +232,8 @@ LINK_TEST("a wrong token is refused in words and nothing behind it is delivered"
   auto token = pair.b->link->token();
   token[3] ^= std::byte{1};
   REQUIRE(pair.a->link->connect(kB, kFirst, pair.b->link->address(), token).ok());
-  for (std::uint64_t i = 0; i < 5; ++i) (void)pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kSystem, i));
+  for (std::uint64_t i = 0; i < 5; ++i)
+    (void)pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kSystem, i));
   REQUIRE(turn_until(pair.nodes(), [&] { return pair.a->sink.lost(kB) == 1; }));
   CHECK(pair.a->sink.changes[0].why.find("token") != std::string::npos);
   CHECK(pair.b->fault(FrameFault::kWrongToken) >= 1);
@@ -316,7 +322,9 @@ LINK_TEST("an ask with a damaged payload is answered in words") {
 LINK_TEST("a payload of another length than announced is answered in words") {
   for (const int by : {-3, 5}) {
     Tampered<Rig> t;
-    t.change = [&](auto&, auto& payload) { payload.resize(static_cast<std::size_t>(static_cast<int>(payload.size()) + by)); };
+    t.change = [&](auto&, auto& payload) {
+      payload.resize(static_cast<std::size_t>(static_cast<int>(payload.size()) + by));
+    };
     t.send(FrameType::kAsk, 3000);
     CHECK(t.pair.b->fault(FrameFault::kPayloadLength) == 1);
     REQUIRE(turn_until(t.pair.nodes(), [&] { return t.pair.a->sink.frames.size() == 1; }));
@@ -384,12 +392,14 @@ LINK_TEST("answers given from within the sink keep their order") {
   Pair<Rig> pair;
   pair.join();
   pair.b->sink.react = [&](const Received& received) {
-    REQUIRE(pair.b->link->send(received.from, make_frame(*pair.b, *pair.a, received.frame.header.message_class,
-                                                         received.frame.header.correlation, received.frame.payload.size()))
+    REQUIRE(pair.b->link
+                ->send(received.from, make_frame(*pair.b, *pair.a, received.frame.header.message_class,
+                                                 received.frame.header.correlation, received.frame.payload.size()))
                 .ok());
   };
   for (std::uint64_t i = 0; i < 200; ++i) {
-    REQUIRE(pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kDecode, i, i % 3 == 0 ? 80000 : 500)).ok());
+    REQUIRE(
+        pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kDecode, i, i % 3 == 0 ? 80000 : 500)).ok());
   }
   REQUIRE(turn_until(pair.nodes(), [&] { return pair.a->sink.frames.size() == 200; }));
   for (std::uint64_t i = 0; i < 200; ++i) CHECK(pair.a->sink.frames[i].frame.header.correlation == i);

@@ -50,7 +50,9 @@ struct RecordingSink final : runtime::LinkSink {
     frames.push_back({from, std::move(frame)});
     if (react) react(Received(frames.back()));
   }
-  void on_peer(NodeId peer, PeerChange change, std::string_view why) override { changes.push_back({peer, change, std::string(why)}); }
+  void on_peer(NodeId peer, PeerChange change, std::string_view why) override {
+    changes.push_back({peer, change, std::string(why)});
+  }
   int lost(NodeId peer) const {
     int n = 0;
     for (const auto& c : changes) n += c.peer == peer && c.change == PeerChange::kLost;
@@ -86,8 +88,9 @@ struct RigNode {
 using Nodes = std::vector<RigNode*>;
 
 // Turns all nodes until `done`. False: not within kPatience.
-inline bool turn_until(const Nodes& nodes, const std::function<bool()>& done,
-                       std::chrono::milliseconds limit = std::chrono::duration_cast<std::chrono::milliseconds>(kPatience)) {
+inline bool turn_until(
+    const Nodes& nodes, const std::function<bool()>& done,
+    std::chrono::milliseconds limit = std::chrono::duration_cast<std::chrono::milliseconds>(kPatience)) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (!done()) {
     bool did = false;
@@ -98,7 +101,8 @@ inline bool turn_until(const Nodes& nodes, const std::function<bool()>& done,
   return true;
 }
 inline void turn_for(const Nodes& nodes, std::chrono::milliseconds time) {
-  (void)turn_until(nodes, [] { return false; }, time);
+  (void)turn_until(
+      nodes, [] { return false; }, time);
 }
 
 inline runtime::Status connect(RigNode& from, const RigNode& to) {
@@ -122,7 +126,8 @@ inline Frame make_frame(const RigNode& from, const RigNode& to, MessageClass mes
   if (payload_bytes > 0) {
     frame.payload = Buffer::allocate(payload_bytes);
     auto bytes = frame.payload.mutable_bytes();
-    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>((i * 131 + number * 29 + (i >> 9)) & 0xFF);
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = static_cast<std::byte>((i * 131 + number * 29 + (i >> 9)) & 0xFF);
   }
   return frame;
 }
@@ -184,7 +189,8 @@ struct UcxTcpRig : UcxRig<true> {};
 class TestTimers final : public runtime::Timers, public runtime::Clock, public runtime::EventSource {
  public:
   runtime::Instant now() const override {
-    return runtime::Instant(std::chrono::duration_cast<runtime::Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+    return runtime::Instant(
+        std::chrono::duration_cast<runtime::Duration>(std::chrono::steady_clock::now().time_since_epoch()));
   }
   std::int64_t unix_ns() const override { return 0; }
   runtime::TimerId at(runtime::Instant when, std::function<void()> callback) override {
@@ -221,8 +227,9 @@ struct ShapedRig {
     auto node = loopback.make(id, incarnation, options);
     auto inner = std::make_shared<Inner>();
     inner->link = std::move(node->link);
-    auto link = std::make_unique<transport::ShapedLink>(*inner->link, inner->timers, inner->timers, shape,
-                                                        transport::ShapedLimits{options.queue_frames, options.queue_bytes});
+    auto link =
+        std::make_unique<transport::ShapedLink>(*inner->link, inner->timers, inner->timers, shape,
+                                                transport::ShapedLimits{options.queue_frames, options.queue_bytes});
     link->attach(node->sink);
     node->sources.push_back(&inner->timers);
     node->link = std::move(link);

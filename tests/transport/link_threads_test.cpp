@@ -42,7 +42,8 @@ void ping_pong(std::size_t rounds, std::size_t bytes) {
     std::size_t echoed = 0;
     bool equal = true;
     a->sink.react = [&](const Received& received) {
-      equal = equal && same_bytes(received.frame.payload, make_frame(*a, *a, MessageClass::kDecode, echoed, bytes).payload);
+      equal =
+          equal && same_bytes(received.frame.payload, make_frame(*a, *a, MessageClass::kDecode, echoed, bytes).payload);
       ++echoed;
       a->sink.frames.clear();
     };
@@ -62,7 +63,8 @@ TEST_CASE_TEMPLATE("two threads, one link each", Rig, LoopbackRig, UcxMemoryRig,
   ping_pong<Rig>(5, 1u << 20);
 }
 
-TEST_CASE_TEMPLATE("buffers may end on another thread, and after their link", Rig, LoopbackRig, UcxMemoryRig, UcxTcpRig, ZmqRig) {
+TEST_CASE_TEMPLATE("buffers may end on another thread, and after their link", Rig, LoopbackRig, UcxMemoryRig, UcxTcpRig,
+                   ZmqRig) {
   Rig rig;
   auto a = rig.make(kA, kFirst);
   auto b = rig.make(kB, kFirst);

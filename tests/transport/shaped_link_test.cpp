@@ -62,7 +62,8 @@ TEST_CASE("an urgent frame overtakes a large one between its chunks") {
 TEST_CASE("a stalled peer's frames wait in order while others pass") {
   ShapedWire wire({microseconds(10), 0});
   wire.stall(kB, true);
-  for (std::uint64_t i = 0; i < 3; ++i) REQUIRE(wire.put(kB, frame_of(MessageClass::kDecode, i, 10), {}, at(microseconds(0))));
+  for (std::uint64_t i = 0; i < 3; ++i)
+    REQUIRE(wire.put(kB, frame_of(MessageClass::kDecode, i, 10), {}, at(microseconds(0))));
   REQUIRE(wire.put(kA, frame_of(MessageClass::kDecode, 9, 10), {}, at(microseconds(0))));
   auto parcel = wire.take(at(microseconds(20)));
   REQUIRE(parcel);
@@ -79,7 +80,8 @@ TEST_CASE("a stalled peer's frames wait in order while others pass") {
 
 TEST_CASE("what is dropped with its peer never arrives, even from within the card") {
   ShapedWire wire({microseconds(10), 1'000'000});
-  for (std::uint64_t i = 0; i < 3; ++i) REQUIRE(wire.put(kB, frame_of(MessageClass::kDecode, i, 872), {}, at(microseconds(0))));
+  for (std::uint64_t i = 0; i < 3; ++i)
+    REQUIRE(wire.put(kB, frame_of(MessageClass::kDecode, i, 872), {}, at(microseconds(0))));
   REQUIRE(wire.put(kA, frame_of(MessageClass::kDecode, 9, 872), {}, at(microseconds(0))));
   wire.drop(kB);
   REQUIRE(wire.put(kB, frame_of(MessageClass::kDecode, 5, 872), {}, at(microseconds(0))));
@@ -100,7 +102,9 @@ TEST_CASE("a shaped link slows both ways, and says what it holds") {
   REQUIRE(connect(*a, *b).ok());
   REQUIRE(connect(*b, *a).ok());
   REQUIRE(turn_until(both, [&] { return a->link->connected(kB) && b->link->connected(kA); }));
-  b->sink.react = [&](const Received&) { REQUIRE(b->link->send(kA, make_frame(*b, *a, MessageClass::kDecode, 2, 100)).ok()); };
+  b->sink.react = [&](const Received&) {
+    REQUIRE(b->link->send(kA, make_frame(*b, *a, MessageClass::kDecode, 2, 100)).ok());
+  };
   const auto begin = std::chrono::steady_clock::now();
   REQUIRE(a->link->send(kB, make_frame(*a, *b, MessageClass::kDecode, 1, 100)).ok());
   REQUIRE(turn_until(both, [&] { return !a->sink.frames.empty(); }));

@@ -26,7 +26,8 @@ TEST_CASE("link child: echoes frames until its parent closes" * doctest::skip())
   std::string wire;
   std::string manner;
   words >> fd >> id >> life >> wire >> manner;
-  auto self = wire == "tcp" ? UcxTcpRig().make(NodeId(id), Incarnation(life)) : UcxMemoryRig().make(NodeId(id), Incarnation(life));
+  auto self = wire == "tcp" ? UcxTcpRig().make(NodeId(id), Incarnation(life))
+                            : UcxMemoryRig().make(NodeId(id), Incarnation(life));
   runtime::LinkAddress address;
   runtime::LinkToken token{};
   REQUIRE(write_where(fd, self->link->address(), self->link->token()));
@@ -86,15 +87,16 @@ struct Case {
     peer.incarnation = to;
     return make_frame(*node, peer, message_class, number, bytes);
   }
-  // Nothing of a dead peer is left, and nothing keeps the loop awake. Not owed over shared memory, where UCX 1.13.1 may keep
-  // both when the ring was full or being written to at the moment of death; the header says so.
+  // Nothing of a dead peer is left, and nothing keeps the loop awake. Not owed over shared memory, where UCX 1.13.1 may
+  // keep both when the ring was full or being written to at the moment of death; the header says so.
   void check_rest() {
     if (!tcp) return;
     CHECK(turn_until([&] { return link().unfinished() == 0; }));
     CHECK(turn_until([&] { return link().arm(); }));
     CHECK(!link().stuck());
   }
-  bool turn_until(const std::function<bool()>& done, std::chrono::milliseconds limit = std::chrono::duration_cast<std::chrono::milliseconds>(kPatience)) {
+  bool turn_until(const std::function<bool()>& done,
+                  std::chrono::milliseconds limit = std::chrono::duration_cast<std::chrono::milliseconds>(kPatience)) {
     const auto deadline = std::chrono::steady_clock::now() + limit;
     while (!done()) {
       const auto begin = std::chrono::steady_clock::now();
@@ -116,7 +118,8 @@ TEST_CASE("two processes talk over TCP, and over shared memory when asked") {
     Case self(tcp);
     LinkChild child(*self.node, kChild, kFirst, tcp, true);
     for (std::uint64_t i = 0; i < 200; ++i) {
-      REQUIRE(self.node->link->send(kChild, self.frame(kFirst, MessageClass::kDecode, i, i % 10 == 0 ? 500000 : 14336)).ok());
+      REQUIRE(self.node->link->send(kChild, self.frame(kFirst, MessageClass::kDecode, i, i % 10 == 0 ? 500000 : 14336))
+                  .ok());
     }
     REQUIRE(self.turn_until([&] { return self.node->sink.frames.size() == 200; }));
     bool equal = true;
@@ -154,7 +157,8 @@ TEST_CASE("a killed peer is noticed, and its sender never waits") {
     const auto send_some = [&] {
       for (int i = 0; i < 4 && self.node->sink.lost(kChild) == 0; ++i) {
         const auto message_class = i % 2 == 0 ? MessageClass::kDecode : MessageClass::kBulk;
-        const auto status = self.node->link->send(kChild, self.frame(kFirst, message_class, sent, i == 3 ? 300000 : 14336));
+        const auto status =
+            self.node->link->send(kChild, self.frame(kFirst, message_class, sent, i == 3 ? 300000 : 14336));
         status.ok() ? ++sent : ++refused;
       }
       self.node->sink.frames.clear();
@@ -164,7 +168,8 @@ TEST_CASE("a killed peer is noticed, and its sender never waits") {
     REQUIRE(self.turn_until([&] { return send_some(), self.node->sink.lost(kChild) > 0; }));
     CHECK(self.node->sink.lost(kChild) == 1);
     CHECK(!self.node->link->connected(kChild));
-    CHECK(self.node->link->send(kChild, self.frame(kFirst, MessageClass::kDecode, 1, 10)).error().kind == runtime::ErrorKind::kPeerDown);
+    CHECK(self.node->link->send(kChild, self.frame(kFirst, MessageClass::kDecode, 1, 10)).error().kind ==
+          runtime::ErrorKind::kPeerDown);
     CHECK(self.longest < kLongestTurn);
 
     self.check_rest();
@@ -249,7 +254,8 @@ TEST_CASE("a link that ends does not wait for a stopped peer") {
     LinkChild child(*self.node, kChild, kFirst, tcp, true);
     REQUIRE(self.turn_until([&] { return self.node->link->connected(kChild); }));
     child.signal(SIGSTOP);
-    for (std::uint64_t i = 0; i < 50; ++i) (void)self.node->link->send(kChild, self.frame(kFirst, MessageClass::kBulk, i, 300000));
+    for (std::uint64_t i = 0; i < 50; ++i)
+      (void)self.node->link->send(kChild, self.frame(kFirst, MessageClass::kBulk, i, 300000));
     (void)self.turn_until([] { return false; }, std::chrono::milliseconds(50));
     const auto begin = std::chrono::steady_clock::now();
     self.node->link.reset();

@@ -40,11 +40,12 @@ TEST_CASE("a client needs no port and no token, and is answered over its own con
   REQUIRE(client->link->connect(kServer, kFirst, world.server->link->address(), {}).ok());
   world.server->sink.react = [&](const Received& received) {
     REQUIRE(world.server->link
-                ->send(received.from, make_frame(*world.server, *client, MessageClass::kSystem, received.frame.header.correlation, 2000,
-                                                 FrameType::kReply))
+                ->send(received.from, make_frame(*world.server, *client, MessageClass::kSystem,
+                                                 received.frame.header.correlation, 2000, FrameType::kReply))
                 .ok());
   };
-  REQUIRE(client->link->send(kServer, make_frame(*client, *world.server, MessageClass::kSystem, 5, 10, FrameType::kAsk)).ok());
+  REQUIRE(client->link->send(kServer, make_frame(*client, *world.server, MessageClass::kSystem, 5, 10, FrameType::kAsk))
+              .ok());
   REQUIRE(turn_until(both, [&] { return client->sink.frames.size() == 1; }));
   CHECK(client->sink.frames[0].frame.header.correlation == 5);
   CHECK(client->sink.frames[0].from == kServer);
@@ -148,7 +149,8 @@ TEST_CASE("hundreds of clients that came and went leave nothing behind") {
     REQUIRE(turn_until({world.server.get(), client.get()}, [&] { return client->link->connected(kServer); }));
   }
   int remembered = 0;
-  for (std::uint32_t i = 0; i < 150; ++i) remembered += world.server->link->connected(NodeId(kFirstClientNode + 100 + i));
+  for (std::uint32_t i = 0; i < 150; ++i)
+    remembered += world.server->link->connected(NodeId(kFirstClientNode + 100 + i));
   CHECK(remembered <= 128);
 }
 

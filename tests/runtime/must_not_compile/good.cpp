@@ -31,9 +31,9 @@ struct Asker final : ActorOf<Asker, Protocol<>> {
   void on_start() override {
     RefTo<Pings> to;
 #if defined(NO_DEADLINE)
-    ask(to, Ping{}).then([](Outcome<Pong>) {});
+    ask(to, Ping{}).then([](Outcome<Pong>){});
 #elif defined(WRONG_ANSWER_EXPECTED)
-    ask(to, Ping{}, std::chrono::seconds(1)).then([](Outcome<Ping>) {});
+    ask(to, Ping{}, std::chrono::seconds(1)).then([](Outcome<Ping>){});
 #elif defined(NOT_IN_THE_PROTOCOL)
     tell(to, Ping{});
 #else
