@@ -38,8 +38,15 @@ Outcome<std::shared_ptr<const model::LocalModel>> load(const ModelSource& source
   return model::LocalModel::load(source.model_dir, plan, loading_line());
 }
 
-// Ends the run in words where a position would lie beyond what the model was made for.
-runtime::Status check_length(const model::ModelConfig& config, std::size_t positions) {
+// Refuses ids that the model has no row for, and positions beyond what it was made for.
+runtime::Status check_request(const model::ModelConfig& config, std::span<const std::int32_t> ids,
+                              std::size_t positions) {
+  for (const std::int32_t id : ids) {
+    if (id < config.vocab_size) continue;
+    return runtime::failure(runtime::ErrorKind::kInvalid, "token id " + std::to_string(id) +
+                                                              " is outside the model's vocabulary of " +
+                                                              std::to_string(config.vocab_size));
+  }
   if (config.max_position_embeddings == 0 ||
       static_cast<std::int64_t>(positions) <= config.max_position_embeddings) {
     return runtime::done();
@@ -100,7 +107,7 @@ int generate_locally(const GenerateOptions& options) {
   const auto model = load(options.source);
   if (!model.ok()) return wrong_use(model.error().text);
   const std::size_t positions = prompt->ids.size() + static_cast<std::size_t>(options.max_new_tokens);
-  if (const auto fits = check_length((*model)->config(), positions); !fits.ok()) return wrong_use(fits.error().text);
+  if (const auto fits = check_request((*model)->config(), prompt->ids, positions); !fits.ok()) return wrong_use(fits.error().text);
   const auto stop_ids = stop_ids_of(options, *tokenizer);
   return on_local_device([&](runtime::Workers& workers) {
     model::LocalGeneration generation(*model, model::pages_for(static_cast<std::int64_t>(positions)), workers);
@@ -114,7 +121,7 @@ int logits_locally(const LogitsOptions& options) {
   if (!ids.ok()) return wrong_use(ids.error().text);
   const auto model = load(options.source);
   if (!model.ok()) return wrong_use(model.error().text);
-  if (const auto fits = check_length((*model)->config(), ids->size()); !fits.ok()) return wrong_use(fits.error().text);
+  if (const auto fits = check_request((*model)->config(), *ids, ids->size()); !fits.ok()) return wrong_use(fits.error().text);
   LogitsTensors tensors(*ids);
   const auto count = static_cast<std::int64_t>(ids->size());
   const int code = on_local_device([&](runtime::Workers& workers) {

@@ -47,7 +47,7 @@ void add_source(CLI::App& command, ModelSource& source) {
   model->excludes(cluster);
   command.add_option("--numeric-plan", source.numeric_plan_file,
                      "with --model: compute with this plan (from `consort status --numeric-plan`)");
-  command.callback([&source] {
+  command.parse_complete_callback([&source] {
     if (source.model_dir.empty() == source.cluster_file.empty()) {
       throw CLI::ValidationError("say either --model DIR or --cluster FILE");
     }

@@ -35,6 +35,8 @@ int run_trace(const TraceOptions& options) {
       std::fprintf(stderr, "%s does not answer: it is left out\n", member.name.c_str());
     }
   }
+  std::printf("recording %zu nodes\n", nodes.size());
+  std::fflush(stdout);
   (*client)->turn_until([] { return false; }, options.duration);
   std::vector<cluster::NodeTraceEvents> parts;
   for (const auto node : nodes) {

@@ -52,7 +52,10 @@ void Coordinator::on(Join join, ReplyTo<Joined> reply, const Context& context) {
   if (join.node != context.source.node) {
     return reply.reject({ErrorKind::kInvalid, "a node can only join for itself"});
   }
-  if (auto why = s.refusal(join)) return reply.reject(*std::move(why));
+  if (auto why = s.refusal(join)) {
+    s.refused[join.node] = why->text;
+    return reply.reject(*std::move(why));
+  }
 
   const DecidedState::Node known = s.decided.nodes[join.node];
   const bool lives = known.incarnation.value != 0 && !known.dead;
@@ -101,6 +104,7 @@ void Coordinator::State::enter(const Join& join, Incarnation life) {
   node.heard = self.now();
   to_replace.erase(join.node);
   given_up.erase(join.node);
+  refused.erase(join.node);
   post.expect(join.node, life);
   plan_if_ready();
   publish();
@@ -145,7 +149,9 @@ void Coordinator::on(Heartbeat beat, const Context& context) {
     return tell(runtime::RefTo<MembershipProtocol>{{node, context.source.incarnation, actor_id(Role::kMembership)}},
                 RegisterAgain{});
   }
-  if (s.view != nullptr && beat.view_version < s.view->version && now() - life.view_sent >= kViewAgain) s.send_view(node, life);
+  const bool first = !std::exchange(life.beats, true);
+  if (s.view == nullptr || beat.view_version >= s.view->version) return;
+  if (first || now() - life.view_sent >= kViewAgain) s.send_view(node, life);
 }
 
 // --- agents ----------------------------------------------------------------------------------------------------------

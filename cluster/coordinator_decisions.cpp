@@ -123,7 +123,8 @@ void Coordinator::State::tick() {
   const bool late = now - std::exchange(last_tick, now) > kLate;
   for (auto& [node, life] : lives) {
     if (!is_alive(node)) continue;
-    if (late) life.heard = now;
+    // A life that is being written down has not heard of itself: what is known of its node is the life before it.
+    if (late || (syncing > 0 && !is_registered(node, life))) life.heard = now;
     if (now - life.heard <= options.config.dead_after) continue;
     declare_dead(node, decided.nodes.at(node).incarnation,
                  "no heartbeat for " +
@@ -273,7 +274,7 @@ void Coordinator::State::publish() {
   drawn->version = (std::uint64_t{decided.term.value} << 32) | ++view_count;  // a later term's views are later
   view = std::move(drawn);
   for (auto& [node, life] : lives) {
-    if (is_registered(node, life)) send_view(node, life);
+    if (is_registered(node, life) && life.beats) send_view(node, life);  // else with its first heartbeat
   }
   if (agents.empty()) return;
   const ClusterViewPtr shown = public_view();
@@ -290,11 +291,18 @@ std::string Coordinator::State::trouble() const {
   std::string text;
   for (std::size_t i = 0; i < options.config.nodes.size(); ++i) {
     const NodeId node = ClusterConfig::node_id(i);
+    const NodeState state = state_of(node);
+    const auto by_log = decided.nodes.find(node);
+    if (state == NodeState::kReady || (by_log != decided.nodes.end() && by_log->second.left)) continue;
+    const auto was_refused = refused.find(node);
     const auto gone = given_up.find(node);
-    if (gone != given_up.end() && !is_alive(node)) {
-      text += (text.empty() ? "" : "; ") + options.config.nodes[i].name + " ended and is not started again: " + gone->second;
-    } else if (const NodeState state = state_of(node); state != NodeState::kReady) {
-      text += (text.empty() ? "" : "; ") + options.config.nodes[i].name + " is " + std::string(name(state));
+    text += (text.empty() ? "" : "; ") + options.config.nodes[i].name;
+    if (was_refused != refused.end()) {
+      text += " was refused: " + was_refused->second;
+    } else if (gone != given_up.end() && !is_alive(node)) {
+      text += " ended and is not started again: " + gone->second;
+    } else {
+      text += " is " + std::string(name(state));
     }
   }
   return text;

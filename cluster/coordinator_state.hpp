@@ -30,6 +30,7 @@ struct Life {
   std::uint64_t part_bytes = 0;
   std::uint64_t checkpoint_bytes_read = 0;
   runtime::Instant heard;
+  bool beats = false;     // heard under its incarnation: from then on it can take views
   runtime::Instant view_sent;
 };
 
@@ -65,6 +66,7 @@ struct Coordinator::State {
   std::map<runtime::NodeId, runtime::NodeId> agent_of;
   std::map<runtime::NodeId, Replacement> to_replace;
   std::map<runtime::NodeId, std::string> given_up;  // nodes that their agent will not start again, and why
+  std::map<runtime::NodeId, std::string> refused;   // Joins, and why
   std::string plan_refusal;
   std::string prediction;
   runtime::Instant last_tick;

@@ -41,6 +41,7 @@ struct Peer {
   Incarnation incarnation;
   Instant since;          // silence counts from here at the earliest
   bool suspected = false;
+  std::optional<Instant> wire_lost;  // suspected from then on, until it is heard over a wire again
   Instant next_connect;
   Duration backoff = kFirstBackoff;
 };
@@ -78,6 +79,8 @@ struct Membership::State {
   void start();
   void join();
   void joined(Incarnation life);
+  void tell_agent();
+  void tell_coordinator();
   void consider_probing();
   void report_profile(const NodeProfile& measured);
   void take_view(ClusterViewPtr next);
@@ -85,6 +88,7 @@ struct Membership::State {
   void lose(NodeId node, Incarnation life, const std::string& why);
   void beat();
   void watch(Instant now, bool late);
+  void suspect(NodeId node, Peer& peer, bool suspected);
   void connect(const Member& member, Peer& peer, Instant now);
   void load_parts();
   void report_parts();
@@ -113,7 +117,12 @@ void Membership::State::start() {
   post.on_peer_hint([this](NodeId node, Plane plane, runtime::PeerChange change, std::string_view) {
     const auto peer = peers.find(node);
     if (plane != Plane::kData || peer == peers.end()) return;
-    if (change == runtime::PeerChange::kConnected) peer->second.backoff = kFirstBackoff;
+    if (change == runtime::PeerChange::kConnected) {
+      peer->second.backoff = kFirstBackoff;
+      return;
+    }
+    peer->second.wire_lost = self.env().clock.now();
+    suspect(node, peer->second, true);
   });
   last_beat = self.now();
   join();
@@ -146,7 +155,10 @@ void Membership::State::join() {
     joining = false;
     if (outcome.ok()) return joined(outcome->incarnation);
     const Error& error = outcome.error();
-    if (error.kind == ErrorKind::kStaleIncarnation || error.kind == ErrorKind::kInvalid) {
+    if (error.kind == ErrorKind::kStaleIncarnation && incarnation.value == 0) {
+      // The answer to an earlier Join came too late, and that life was buried unlived: this process begins another.
+      boot = self.env().rng.next();
+    } else if (error.kind == ErrorKind::kStaleIncarnation || error.kind == ErrorKind::kInvalid) {
       return self.env().terminator.terminate("node " + options.name + " may not join: " + error.text);
     }
     self.after(join_backoff, [this] { join(); });
@@ -163,12 +175,22 @@ void Membership::State::joined(Incarnation life) {
     incarnation = life;
     if (options.agent.value != 0) {
       (void)post.connect(Plane::kControl, options.agent, {}, options.agent_address);
-      self.tell(RefTo<NodeAgentProtocol>{{options.agent, {}, actor_id(Role::kNodeAgent)}},
-                WorkerJoined{{}, options.node, incarnation});
+      tell_agent();
     }
     self.after(kProbeWithoutPeers, [this] { consider_probing(); });
   }
+  tell_coordinator();  // its answer is the view
   report_parts();
+}
+
+void Membership::State::tell_coordinator() {
+  self.tell(kCoordinator, Heartbeat{{}, ++beat_count, view == nullptr ? 0 : view->version});
+}
+
+void Membership::State::tell_agent() {
+  WorkerJoined message{{}, options.node, incarnation, {}};
+  if (const auto* control = self.env().control) message.control_address = control->address();
+  self.tell(RefTo<NodeAgentProtocol>{{options.agent, {}, actor_id(Role::kNodeAgent)}}, std::move(message));
 }
 
 void Membership::on(RegisterAgain, const Context& context) {
@@ -264,14 +286,13 @@ void Membership::State::beat() {
   const Instant now = self.now();
   const bool late = now - std::exchange(last_beat, now) > 2 * options.heartbeat_every;
   if (incarnation.value != 0) {
-    const Heartbeat beat{{}, ++beat_count, view == nullptr ? 0 : view->version};
+    tell_coordinator();
+    const Heartbeat beat{{}, beat_count, view == nullptr ? 0 : view->version};
     for (const auto& [node, peer] : peers) {
       self.tell(RefTo<MembershipProtocol>{{node, peer.incarnation, actor_id(Role::kMembership)}}, beat);
     }
-    self.tell(kCoordinator, beat);
     if (options.agent.value != 0 && beat_count % kBeatsPerWord == 0) {
-      self.tell(RefTo<NodeAgentProtocol>{{options.agent, {}, actor_id(Role::kNodeAgent)}},
-                WorkerJoined{{}, options.node, incarnation});
+      tell_agent();
     }
     watch(now, late);
   }
@@ -283,11 +304,12 @@ void Membership::State::watch(Instant now, bool late) {
     if (late) peer.since = now;  // what they sent may still wait to be read
     const Instant heard = std::max(peer.since, post.last_heard(node, Plane::kData).value_or(peer.since));
     const Duration silence = now - heard;
-    const bool suspected = silence > options.suspect_after;
-    if (suspected != peer.suspected && !(late && !suspected)) {
-      peer.suspected = suspected;
-      tell_subscribers(PeerSuspected{node, peer.incarnation, suspected});
+    if (peer.wire_lost && post.connected(Plane::kData, node) && heard > *peer.wire_lost &&
+        now - *peer.wire_lost >= options.heartbeat_every) {  // by then everybody has heard which asks were lost
+      peer.wire_lost.reset();
     }
+    const bool suspected = silence > options.suspect_after || peer.wire_lost.has_value();
+    if (!late || suspected == peer.suspected) suspect(node, peer, suspected);
     if (self.env().data == nullptr || view == nullptr) continue;
     const Member* member = view->find(node);
     if (member == nullptr || now < peer.next_connect) continue;
@@ -298,6 +320,11 @@ void Membership::State::watch(Instant now, bool late) {
       connect(*member, peer, now);
     }
   }
+}
+
+void Membership::State::suspect(NodeId node, Peer& peer, bool suspected) {
+  if (std::exchange(peer.suspected, suspected) == suspected) return;
+  tell_subscribers(PeerSuspected{node, peer.incarnation, suspected});
 }
 
 void Membership::on(Heartbeat) {}  // the post office has noted that the peer was heard

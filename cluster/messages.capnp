@@ -121,6 +121,7 @@ struct AgentWelcome $Wire.kind(0x0111) {}
 struct WorkerJoined $Wire.kind(0x0112) {
   node @0 :UInt32;
   incarnation @1 :UInt32;
+  controlAddress @2 :Data;
 }
 struct TakeProbeTurn $Wire.kind(0x0113) {
   node @0 :UInt32;

@@ -269,6 +269,7 @@ Outcome<WireMessage> Codec<cluster::WorkerJoined>::encode(const cluster::WorkerJ
   return wire::encode<schema::WorkerJoined>([&](schema::WorkerJoined::Builder out) {
     out.setNode(message.node.value);
     out.setIncarnation(message.incarnation.value);
+    out.setControlAddress(wire::data(message.control_address.bytes));
   });
 }
 Outcome<cluster::WorkerJoined> Codec<cluster::WorkerJoined>::decode(Bytes metadata, Buffer payload) {
@@ -278,6 +279,7 @@ Outcome<cluster::WorkerJoined> Codec<cluster::WorkerJoined>::decode(Bytes metada
         cluster::WorkerJoined message;
         message.node = NodeId{in.getNode()};
         message.incarnation = Incarnation{in.getIncarnation()};
+        message.control_address = wire::read_address(in.getControlAddress());
         return message;
       });
 }

@@ -126,10 +126,12 @@ struct AgentHello : SystemMessage {
   std::vector<Child> children;
 };
 
+// To its agent, and again every second: a tell may be lost.
 struct WorkerJoined : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0112;
   runtime::NodeId node;
   runtime::Incarnation incarnation;
+  runtime::LinkAddress control_address;  // where the agent answers to
 };
 
 struct ProbeTurn : SystemMessage {

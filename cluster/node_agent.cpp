@@ -26,7 +26,9 @@ namespace {
 constexpr Duration kHelloEvery = std::chrono::seconds(1);
 constexpr Duration kProbeTurnLimit = std::chrono::seconds(30);  // a probe takes some seconds; one that hangs blocks nobody
 constexpr std::size_t kMaxProbersWaiting = 256;                 // as many as a host has workers
-constexpr Duration kSteady = std::chrono::seconds(60);          // a life this long starts the back-off anew
+// A life this long starts the back-off anew: one that cannot load its model or join ends sooner, one that was killed in
+// the middle of its work is wanted back at once.
+constexpr Duration kSteady = std::chrono::seconds(5);
 constexpr Duration kLastWords = std::chrono::milliseconds(200); // for the answer to Shutdown to leave
 // The program's exit code for a wrong file or flag: starting it again would end the same way.
 constexpr std::string_view kWrongUse = "exit code 2";
@@ -168,6 +170,7 @@ void NodeAgent::on(WorkerJoined message, const Context& context) {
   if (child == nullptr || child->process == 0 || context.source.node != message.node) return;
   if (message.incarnation <= child->ended) return;  // said by a process that has ended
   child->incarnation = message.incarnation;
+  (void)state_->post.connect(Plane::kControl, message.node, message.incarnation, message.control_address);
 }
 
 void NodeAgent::on(NodeLost message, ReplyTo<NodeReplaced> reply) {
@@ -195,8 +198,12 @@ void NodeAgent::on(TakeProbeTurn message, ReplyTo<ProbeTurn> reply) {
   State& s = *state_;
   if (s.find(message.node) == nullptr) return reply.reject({ErrorKind::kInvalid, "that node is not of this host"});
   if (s.probing == message.node) return reply.send({});  // the answer to an earlier ask was lost
+  const auto waiting = std::ranges::find(s.probers, message.node, &State::Prober::node);
+  if (waiting != s.probers.end()) {  // asked again: the place is kept
+    waiting->reply = std::move(reply);
+    return;
+  }
   if (s.probers.size() >= kMaxProbersWaiting) return reply.reject({ErrorKind::kExhausted, "too many wait to probe"});
-  std::erase_if(s.probers, [&](const State::Prober& p) { return p.node == message.node; });
   s.probers.push_back({message.node, std::move(reply)});
   s.next_prober();
 }

@@ -23,7 +23,7 @@ struct NodeAgentOptions {
   runtime::LinkAddress coordinator_address;
   runtime::LinkAddress control_address;   // its own, for the Coordinator
   runtime::Duration first_backoff = std::chrono::milliseconds(200);
-  runtime::Duration last_backoff = std::chrono::seconds(30);
+  runtime::Duration last_backoff = std::chrono::seconds(10);
 };
 
 // spawn_root as Role::kNodeAgent, index 0, in a process of its own. Needs env.spawner and env.control. After Shutdown,

@@ -71,6 +71,7 @@ struct Peer {
 };
 
 struct HeldSlot {
+  Incarnation asker;  // 0: a process that has not joined yet
   MessageClass message_class = MessageClass::kSystem;
   std::uint32_t slots = 0;
 };
@@ -130,7 +131,7 @@ struct PostOffice::State {
 
   // --- in ---
   void take(Plane plane, NodeId from, Frame frame);
-  bool take_own(NodeId from, Peer& source, const FrameHeader& header);
+  bool take_own(Plane plane, NodeId from, Peer& source, const FrameHeader& header);
   bool source_lives(NodeId from, Peer& source, const FrameHeader& header);
   void say_over(NodeId node, Peer& to, Incarnation incarnation);
 
@@ -144,7 +145,8 @@ struct PostOffice::State {
   void peer_changed(Plane plane, NodeId node, PeerChange change, std::string_view why);
   bool forget(NodeId node, Incarnation incarnation, std::string why);
   void expect(NodeId node, Incarnation incarnation);
-  void drop_held(NodeId node);
+  void drop_held(NodeId node, Incarnation over);
+  void drop_all_held(NodeId node);
 };
 
 // --- peers -----------------------------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ Peer& PostOffice::State::peer(NodeId node) {
       if (oldest == peers.end() || at->second.wires[0].heard < oldest->second.wires[0].heard) oldest = at;
     }
     CONSORT_CHECK(oldest != peers.end(), "more nodes than a cluster can have", peers.size());
-    drop_held(oldest->first);
+    drop_all_held(oldest->first);
     peers.erase(oldest);
   }
   return peers[node];
@@ -170,8 +172,21 @@ Plane PostOffice::State::plane_to(NodeId node) const {
   return data ? Plane::kData : Plane::kControl;
 }
 
-void PostOffice::State::drop_held(NodeId node) {
+void PostOffice::State::drop_all_held(NodeId node) {
   held.erase(held.lower_bound({node, 0}), held.upper_bound({node, UINT64_MAX}));
+}
+
+// Nobody waits for what lives up to `over` asked. What their process' successor asked before it joined stays.
+void PostOffice::State::drop_held(NodeId node, Incarnation over) {
+  const auto end = held.upper_bound({node, UINT64_MAX});
+  for (auto at = held.lower_bound({node, 0}); at != end;) {
+    if (at->second.asker.value == 0 || at->second.asker > over) {
+      ++at;
+      continue;
+    }
+    peer(node).held[index(at->second.message_class)] -= at->second.slots;
+    at = held.erase(at);
+  }
 }
 
 // --- out -------------------------------------------------------------------------------------------------------------
@@ -255,8 +270,14 @@ Status PostOffice::State::send_over(Plane plane, NodeId node, Peer& to, Frame fr
 Status PostOffice::State::connect(Plane plane, NodeId node, const Wire& wire) {
   Link* out = link(plane);
   if (out == nullptr) return failure(ErrorKind::kPeerDown, words(node) + " cannot be reached: there is no link");
-  CONSORT_RETURN_IF_ERROR(out->connect(node, wire.incarnation, wire.address, wire.token));
   Wire& kept = peer(node).wires[index(plane)];
+  // A process that was started anew listens elsewhere; a link knows its connections by incarnation only.
+  if (kept.wanted && kept.address.bytes != wire.address.bytes) {
+    kept.wanted = false;
+    kept.broke = true;
+    out->disconnect(node);
+  }
+  CONSORT_RETURN_IF_ERROR(out->connect(node, wire.incarnation, wire.address, wire.token));
   kept.incarnation = wire.incarnation;
   kept.address = wire.address;
   kept.token = wire.token;
@@ -297,7 +318,7 @@ void PostOffice::State::take(Plane plane, NodeId from, Frame frame) {
   if (header.credit_slots != 0) {
     source.credit[c] = std::min(source.credit[c] + header.credit_slots, kWindowSlots[c]);
   }
-  if (take_own(from, source, header)) return;
+  if (take_own(plane, from, source, header)) return;
 
   // From here on the peer has paid for the frame: every way out gives its slots back, or holds them for an answer.
   const std::uint32_t slots = needs_credit(header.type) ? slots_of(header.message_class, frame.payload.size()) : 0;
@@ -319,7 +340,7 @@ void PostOffice::State::take(Plane plane, NodeId from, Frame frame) {
       return refuse(counters.malformed, ErrorKind::kMalformed, "an ask must have a deadline");
     }
     release(from, header.correlation);  // an asker that reuses a correlation has given up the earlier ask
-    held[{from, header.correlation}] = {header.message_class, slots};
+    held[{from, header.correlation}] = {header.source_incarnation, header.message_class, slots};
     source.held[c] += slots;
   } else if (slots != 0) {
     owe(from, source, header.message_class, slots);
@@ -354,7 +375,7 @@ void PostOffice::State::say_over(NodeId node, Peer& to, Incarnation incarnation)
 }
 
 // Tells between post offices.
-bool PostOffice::State::take_own(NodeId from, Peer& source, const FrameHeader& header) {
+bool PostOffice::State::take_own(Plane plane, NodeId from, Peer& source, const FrameHeader& header) {
   if (header.type != FrameType::kTell) return false;
   switch (header.kind) {
     case kCreditKind:
@@ -365,6 +386,8 @@ bool PostOffice::State::take_own(NodeId from, Peer& source, const FrameHeader& h
       ++counters.credit_resets;
       reset_credit(source);
       loop.asks_lost(from, {ErrorKind::kPeerDown, "the wire from " + words(from) + " broke"});
+      loop.watch_again(from);
+      if (hint) hint(from, plane, PeerChange::kLost, "the wire from it broke");
       return true;
     case kIncarnationOverKind:
       if (header.target_incarnation == loop.incarnation() && loop.incarnation().value != 0 && own_end) {
@@ -434,6 +457,7 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       frame.header.source_incarnation = loop.incarnation();
       frame.header.target_incarnation = of.incarnation;
       [[maybe_unused]] const Status sent = send(node, std::move(frame));  // a wire that breaks again starts again
+      loop.watch_again(node);
     }
     for (int c = 0; c < runtime::kMessageClassCount; ++c) give_back(node, of, static_cast<MessageClass>(c));
   } else {
@@ -442,9 +466,11 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
     wire.broke = true;
     const runtime::Error lost{ErrorKind::kPeerDown, "the wire to " + words(node) + " broke: " + std::string(why)};
     if (is_client(node)) {
-      drop_held(node);
+      drop_all_held(node);
       loop.peer_down(node, lost);
       peers.erase(node);
+    } else if (is_client(loop.node())) {
+      loop.peer_down(node, lost);  // the node forgets a client with its wire: streams and monitors there are over
     } else if (plane == plane_to(node)) {
       loop.asks_lost(node, lost);
     }
@@ -459,10 +485,8 @@ bool PostOffice::State::forget(NodeId node, Incarnation incarnation, std::string
   const bool later_known = of.incarnation > incarnation;
   if (!later_known) of.incarnation = {};
   if (later_known) return true;  // its end was seen when the later one came
-  drop_held(node);
-  of.credit = kWindowSlots;
-  of.owed = {};
-  of.held = {};
+  drop_held(node, incarnation);
+  of.credit = kWindowSlots;  // what is owed goes to the next life, which may have paid for it already
   Wire& data = of.wires[index(Plane::kData)];
   if (data.wanted && data.incarnation <= incarnation) {
     data = {};

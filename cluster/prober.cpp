@@ -11,9 +11,12 @@ using runtime::Outcome;
 
 namespace {
 
-constexpr Duration kTurnDeadline = std::chrono::minutes(5);   // all workers of a host before this one
+// A turn may be long in coming, all workers of the host before this one; but the agent may not know yet how to answer a
+// worker that has just joined, so the question is asked again, which keeps the place in the queue.
+constexpr Duration kTurnDeadline = std::chrono::milliseconds(500);
 constexpr Duration kPartsDeadline = std::chrono::minutes(2);  // it may have to read parts from a slow disk first
-constexpr Duration kEchoDeadline = std::chrono::seconds(5);
+constexpr Duration kEchoDeadline = std::chrono::seconds(1);    // 1 MiB at 10 Mbit
+constexpr int kEchoTries = 5;                                 // the first may find that the peer cannot answer yet
 constexpr Duration kAgain = std::chrono::milliseconds(500);
 constexpr int kSmallEchoes = 9;                               // their median is the delay
 constexpr int kLargeEchoes = 3;
@@ -46,6 +49,7 @@ void Prober::take_turn() {
   if (!options_.agent) return go(Step::kParts);
   ask(*options_.agent, TakeProbeTurn{{}, options_.node}, kTurnDeadline).then([this](Outcome<ProbeTurn> turn) {
     if (turn.ok()) return go(Step::kParts);
+    if (turn.error().kind == runtime::ErrorKind::kTimedOut) return go(Step::kTurn);
     after(kAgain, [this] { go(Step::kTurn); });
   });
 }
@@ -67,7 +71,7 @@ void Prober::probe_delay() {
   if (peer_index_ == options_.peers.size()) return go(Step::kDone);
   const Instant sent = env().clock.now();
   ask(options_.peers[peer_index_], LinkEcho{}, kEchoDeadline).then([this, sent](Outcome<LinkEchoed> echoed) {
-    if (!echoed.ok()) return next_peer();
+    if (!echoed.ok()) return try_again(Step::kDelay);
     round_trips_.push_back(seconds(env().clock.now() - sent));
     if (++echo_count_ < kSmallEchoes) return go(Step::kDelay);
     echo_count_ = 0;
@@ -84,7 +88,7 @@ void Prober::probe_rate() {
   std::ranges::fill(echo.payload.mutable_bytes(), std::byte{0});  // what lay there before must not travel
   ask(options_.peers[peer_index_], std::move(echo), kEchoDeadline, {runtime::MessageClass::kBulk, {}})
       .then([this, sent](Outcome<LinkEchoed> echoed) {
-        if (!echoed.ok()) return next_peer();
+        if (!echoed.ok()) return try_again(Step::kRate);
         const double extra = seconds(env().clock.now() - sent) - 2 * delays_.back();
         const double rate = static_cast<double>(kLargeEchoBytes) / std::max(extra, 1e-6);
         if (echo_count_ == 0) {
@@ -97,8 +101,14 @@ void Prober::probe_rate() {
       });
 }
 
+void Prober::try_again(Step step) {
+  if (++failed_echoes_ == kEchoTries) return next_peer();
+  go(step);
+}
+
 void Prober::next_peer() {
   ++peer_index_;
+  failed_echoes_ = 0;
   echo_count_ = 0;
   round_trips_.clear();
   go(Step::kDelay);

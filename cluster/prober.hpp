@@ -33,6 +33,7 @@ class Prober final : public runtime::ActorOf<Prober, runtime::Protocol<>> {
   void probe_parts();
   void probe_delay();
   void probe_rate();
+  void try_again(Step step);
   void next_peer();
   void finish();
 
@@ -41,6 +42,7 @@ class Prober final : public runtime::ActorOf<Prober, runtime::Protocol<>> {
   NodeProfile profile_;
   std::size_t peer_index_ = 0;
   int echo_count_ = 0;
+  int failed_echoes_ = 0;
   std::vector<double> round_trips_;   // of the present peer, small echoes
   std::vector<double> delays_;        // one per peer
   std::vector<double> rates_;         // one per peer

@@ -34,6 +34,7 @@ struct LocalMonitor {
 struct RemoteWatcher {
   ActorRef watcher;  // node and incarnation; the actor is the remote loop's own affair
   std::uint64_t token = 0;
+  bool operator==(const RemoteWatcher&) const = default;
 };
 
 struct ActorCell {

@@ -132,6 +132,8 @@ class EventLoop final : public Timers {
   void peer_down(NodeId peer, Error why);
   // The wire broke, and the peer may live: completes what is outstanding there, as peer_down() does, but no monitor fires.
   void asks_lost(NodeId peer, Error why);
+  // The wire is up again: what was said of watched actors may have been lost with it, and is said again.
+  void watch_again(NodeId peer);
 
   void monitor(ActorId watcher, ActorRef target, Callback<void(Down)> callback);
   TimerId actor_timer(ActorId actor, Duration delay, Callback<void()> callback);

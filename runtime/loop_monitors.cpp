@@ -102,6 +102,9 @@ void EventLoop::State::receive_watch(const FrameHeader& header, std::span<const 
     std::optional<Error> gone;
     if (cell == nullptr) {
       gone = Error{ErrorKind::kNoActor, "the actor was gone before it was watched"};
+    } else if (std::find(cell->remote_watchers.begin(), cell->remote_watchers.end(), RemoteWatcher{source, token}) !=
+               cell->remote_watchers.end()) {
+      return;  // said again after a wire broke
     } else if (cell->remote_watchers.size() >= kMaxRemoteWatchers) {
       gone = Error{ErrorKind::kExhausted, "too many other actors watch this one"};
     } else {
@@ -124,6 +127,17 @@ void EventLoop::State::receive_watch(const FrameHeader& header, std::span<const 
     tell_down(std::move(monitor), decode_error(metadata.subspan(kWatchBytes)));
   } else {
     dead.note({ErrorKind::kMalformed, header.kind, source, target});
+  }
+}
+
+void EventLoop::watch_again(NodeId peer) {
+  State& state = *state_;
+  const auto found = state.away_monitors.find(peer);
+  if (found == state.away_monitors.end()) return;
+  for (const auto& away : found->second) {
+    // Where this is lost too, the wire broke again and this is called again, or the node is declared down.
+    [[maybe_unused]] const Status sent = state.send_watch({node_, incarnation_, away.monitor.watcher},
+                                                          away.monitor.target, encode_watch(Watch::kWatch, away.token));
   }
 }
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 TOOLS = os.path.dirname(os.path.abspath(__file__))
@@ -17,7 +18,8 @@ UP_SECONDS = 180
 THREE_NODES = [
     dict(name="desk", roles=["coordinator", "batcher", "trunk", "experts"], memory="2GiB"),
     dict(name="attic", roles=["trunk", "experts"], memory="1GiB"),
-    dict(name="garage", roles=["experts"], memory="1GiB"),
+    # Half a millisecond away: most of the time some dispatch is under way to it.
+    dict(name="garage", roles=["experts"], memory="1GiB", shape=dict(delay="500us", rate="1Gbit")),
 ]
 
 
@@ -89,6 +91,14 @@ class LocalCluster:
                 text += f"--- {name}\n" + "".join(file.readlines()[-30:])
         return text
 
+    def record(self, milliseconds, out):
+        """Starts `consort trace`; returns its process once the nodes record."""
+        process = subprocess.Popen([self.consort, "trace", self.file, "--out", out, "--milliseconds", str(milliseconds)],
+                                   env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   stdin=subprocess.DEVNULL, text=True)
+        process.stdout.readline()
+        return process
+
     def wait_ready(self, node, seconds=60):
         """Until the node serves again."""
         end = time.monotonic() + seconds
@@ -100,7 +110,7 @@ class LocalCluster:
         raise RuntimeError(f"{node} is not ready after {seconds} s\n{self.logs()}")
 
     def generate(self, ids, tokens, deadline_ms=120000, extra=()):
-        """Starts a generation; returns a Stream that yields (seconds, token object)."""
+        """Starts a generation; returns its Stream."""
         process = subprocess.Popen(
             [self.consort, "generate", "--cluster", self.file, "--ids", ",".join(map(str, ids)), "--ignore-eos", "--json",
              "--max-new-tokens", str(tokens), "--deadline", str(deadline_ms), *extra],
@@ -109,7 +119,7 @@ class LocalCluster:
 
 
 class Stream:
-    """The tokens of one `consort generate --json`, with the time at which each line came."""
+    """The tokens of one `consort generate --json`, with the time at which each line came. A thread reads them."""
 
     def __init__(self, process):
         self.process = process
@@ -118,22 +128,32 @@ class Stream:
         self.end = None
         self.exit_code = None
         self.error = ""
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
-    def __iter__(self):
+    def _read(self):
         for line in self.process.stdout:
+            now = time.monotonic()
             item = json.loads(line)
             if "id" in item:
                 self.tokens.append((item["id"], item["logits_crc"]))
-                self.times.append(time.monotonic())
-                yield len(self.tokens)
+                self.times.append(now)
             else:
                 self.end = item
         self.error = self.process.stderr.read()
         self.exit_code = self.process.wait()
 
-    def drain(self):
-        for _ in self:
-            pass
+    def wait_tokens(self, count):
+        """Until so many tokens have come, or the stream has ended."""
+        while len(self.tokens) < count and self.reader.is_alive():
+            time.sleep(0.0005)
+        return len(self.tokens)
+
+    def drain(self, seconds=300):
+        self.reader.join(seconds)
+        if self.reader.is_alive():
+            self.process.kill()
+            raise RuntimeError(f"the stream has not ended after {seconds} s, {len(self.tokens)} tokens came")
         return self
 
     def largest_gap(self):

@@ -32,6 +32,7 @@ std::string_view name(VerdictCode code) {
     case VerdictCode::kFull: return "its table of peers is full";
     case VerdictCode::kClosed: return "it closed the connection";
     case VerdictCode::kUnauthorised: return "the key does not belong to this node id";
+    case VerdictCode::kTaken: return "received";
   }
   return "unknown";
 }
@@ -41,6 +42,7 @@ std::array<std::byte, kHelloBytes> encode_hello(const Hello& hello) {
   put(bytes, 0, kHelloMagic);
   put(bytes, 4, kHelloVersion);
   put(bytes, 6, hello.lane);
+  put(bytes, 7, static_cast<std::uint8_t>(hello.windowed ? 1 : 0));
   put(bytes, 8, hello.source_node.value);
   put(bytes, 12, hello.source_incarnation.value);
   put(bytes, 16, hello.connection);
@@ -68,7 +70,9 @@ runtime::Outcome<Hello> decode_hello(std::span<const std::byte> bytes, Hello* ea
   if (get<std::uint32_t>(bytes, 44) != runtime::crc32c(bytes.first(44))) {
     return failure(ErrorKind::kMalformed, "a hello whose checksum does not match");
   }
-  if (hello.lane >= kLaneCount || get<std::uint8_t>(bytes, 7) != 0) return failure(ErrorKind::kMalformed, "a hello for no lane");
+  const auto flags = get<std::uint8_t>(bytes, 7);
+  hello.windowed = flags == 1;
+  if (hello.lane >= kLaneCount || flags > 1) return failure(ErrorKind::kMalformed, "a hello for no lane");
   if (hello.source_node.value == 0 || hello.connection == 0) return failure(ErrorKind::kMalformed, "a hello from nobody");
   std::copy_n(bytes.begin() + 24, hello.token.size(), hello.token.begin());
   hello.target_node = runtime::NodeId(get<std::uint32_t>(bytes, 40));
@@ -96,7 +100,7 @@ runtime::Outcome<Verdict> decode_verdict(std::span<const std::byte> bytes) {
   Verdict verdict;
   verdict.lane = get<std::uint8_t>(bytes, 6);
   const auto code = get<std::uint8_t>(bytes, 7);
-  if (verdict.lane >= kLaneCount || code > static_cast<std::uint8_t>(VerdictCode::kUnauthorised)) {
+  if (verdict.lane >= kLaneCount || code > static_cast<std::uint8_t>(VerdictCode::kTaken)) {
     return failure(ErrorKind::kMalformed, "a verdict with an unknown lane or code");
   }
   verdict.code = static_cast<VerdictCode>(code);

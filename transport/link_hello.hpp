@@ -26,6 +26,7 @@ struct Hello {
   std::uint64_t connection = 0;     // chosen at random by the connecting side; the verdict echoes it
   runtime::LinkToken token{};       // the receiver's token of this incarnation
   runtime::NodeId target_node;
+  bool windowed = false;            // the sender waits for kTaken: see kLaneWindow in ucx_worker-inl.hpp
 };
 
 enum class VerdictCode : std::uint8_t {
@@ -36,6 +37,7 @@ enum class VerdictCode : std::uint8_t {
   kFull = 4,
   kClosed = 5,  // said by a side that leaves: your connection is no longer heard
   kUnauthorised = 6,
+  kTaken = 7,  // kTakenElements more of a windowed lane were received
 };
 std::string_view name(VerdictCode code);
 

@@ -49,6 +49,7 @@ void UcxLink::Worker::on_hello(std::span<const std::byte> bytes, ucp_ep_h reply)
   greeted->earlier = std::exchange(greeted->incarnation, hello->source_incarnation);
   greeted->number = hello->connection;
   greeted->lane = hello->lane;
+  greeted->windowed = hello->windowed;
   say(reply, {VerdictCode::kAccepted, hello->lane, hello->connection, node_});
 }
 
@@ -61,6 +62,12 @@ void UcxLink::Worker::on_verdict(std::span<const std::byte> bytes) {
   });
   if (it == connections_.end()) return;
   const auto& connection = it->second;
+  if (verdict->code == VerdictCode::kTaken) {
+    Lane& lane = connection->lanes[verdict->lane];
+    lane.on_the_way -= std::min(lane.on_the_way, kTakenElements);
+    if (!lane.waiting.empty()) opened_.push_back(connection);
+    return;
+  }
   if (verdict->code != VerdictCode::kAccepted) return fail(connection, "the peer says: " + std::string(name(verdict->code)));
   connection->lanes[verdict->lane].welcomed = true;
   const auto& lanes = connection->lanes;
@@ -74,6 +81,13 @@ ucs_status_t UcxLink::Worker::on_frame(std::span<const std::byte> head, void* da
   if (it == greeted_.end()) {
     intake.count(FrameFault::kNoHello);
     return UCS_OK;
+  }
+  Greeted& from = *it->second;
+  if (from.windowed) {
+    from.elements += ring_elements(head.size(), length);
+    for (; from.elements >= kTakenElements; from.elements -= kTakenElements) {
+      say(param.reply_ep, {VerdictCode::kTaken, from.lane, from.number, node_});
+    }
   }
   if (head.size() > runtime::kMaxHeadBytes) {
     intake.count(FrameFault::kOversized);

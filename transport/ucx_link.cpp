@@ -23,6 +23,9 @@ void UcxLink::set_incarnation(runtime::Incarnation incarnation) { worker_->set_i
 const std::string& UcxLink::settings() const { return worker_->settings; }
 const LinkCounters& UcxLink::counters() const { return worker_->intake.counters(); }
 
+bool UcxLink::stuck() const { return worker_->stuck(); }
+std::size_t UcxLink::unfinished() const { return worker_->unfinished(); }
+
 std::vector<std::string> UcxLink::transports(NodeId peer) const {
   const auto* connection = worker_->find(peer);
   return connection == nullptr ? std::vector<std::string>{} : worker_->transports(*connection);

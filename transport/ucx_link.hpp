@@ -20,7 +20,12 @@ namespace consort::transport {
 enum class PayloadCrc : std::uint8_t { kAuto, kOn, kOff };  // kAuto: on, except where only shared memory carries the lane
 
 struct UcxOptions {
-  std::string transports;                           // UCX_TLS; "": tcp,sm and what verbs devices offer
+  // Between processes of one host. Faster, but with UCX 1.13.1 a killed process can harm the others: all senders write into
+  // one ring of the receiver, one that dies in the middle of a write stops it for everybody, and endpoints to a peer whose
+  // ring was full when it died are never let go and keep the loop awake. With TCP a death is told at once and harms nobody
+  // else. See stuck().
+  bool shared_memory = false;
+  std::string transports;                           // UCX_TLS; "": tcp, sm by shared_memory, and what verbs devices offer
   std::string net_devices;                          // UCX_NET_DEVICES; "": UCX chooses
   PayloadCrc payload_crc = PayloadCrc::kAuto;
   std::size_t queue_frames = 4096;                  // sent or waiting and not yet completed, per peer and class
@@ -44,6 +49,10 @@ class UcxLink final : public runtime::Link, public runtime::EventSource {
   // Which wires carry the lane of system and decode to a peer: "sysv", "tcp", ... Empty while not connected.
   std::vector<std::string> transports(runtime::NodeId peer) const;
   const LinkCounters& counters() const;
+  // The ring of shared memory has stopped: this process hears its host's other processes no more and should be restarted.
+  bool stuck() const;
+  // Connections that were left or lost and that UCX has not let go of yet; 0 at rest.
+  std::size_t unfinished() const;
 
   void attach(runtime::LinkSink& sink) override;
   runtime::LinkAddress address() const override;

@@ -17,6 +17,8 @@ using runtime::Status;
 
 namespace {
 
+constexpr std::size_t kMaxLeaving = 16;    // stuck peers that were left; each keeps at most what its queues hold
+constexpr int kQuietRounds = 16;
 constexpr std::size_t kIdleOutbound = 64;  // what one turn of a busy loop has under way
 
 std::size_t lane_of(runtime::MessageClass message_class) {
@@ -70,6 +72,7 @@ Status UcxLink::Worker::open_lane(Connection& connection, std::size_t index, con
   params.address = static_cast<const ucp_address_t*>(worker_address);
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.cb = [](void* arg, ucp_ep_h, ucs_status_t status) {
+    static_cast<Lane*>(arg)->broken = true;
     auto& failed = *static_cast<Lane*>(arg)->connection;
     failed.worker->fail(failed.shared_from_this(), ucs_status_string(status));
   };
@@ -82,7 +85,7 @@ Status UcxLink::Worker::open_lane(Connection& connection, std::size_t index, con
 }
 
 void UcxLink::Worker::greet(const std::shared_ptr<Connection>& connection) {
-  for (const Lane& lane : connection->lanes) {
+  for (Lane& lane : connection->lanes) {
     Hello hello;
     hello.lane = lane.index;
     hello.source_node = node_;
@@ -90,6 +93,7 @@ void UcxLink::Worker::greet(const std::shared_ptr<Connection>& connection) {
     hello.connection = connection->number;
     hello.token = connection->token;
     hello.target_node = connection->peer;
+    hello.windowed = connection->same_host;
     const auto bytes = encode_hello(hello);
     auto outbound = std::make_unique<Outbound>();
     outbound->connection = connection;
@@ -98,7 +102,7 @@ void UcxLink::Worker::greet(const std::shared_ptr<Connection>& connection) {
       std::vector<std::byte> none;
       options_.tamper(outbound->head, none);
     }
-    outbound->endpoint = lane.endpoint;
+    outbound->lane = &lane;
     outbound->message = kUcxHello;
     post(outbound.release());
   }
@@ -110,7 +114,7 @@ Status UcxLink::Worker::send(NodeId peer, runtime::Frame frame) {
     return failure(ErrorKind::kPeerDown, "no connection to node " + std::to_string(peer.value));
   }
   Connection& connection = *it->second;
-  const Lane& lane = connection.lanes[lane_of(frame.header.message_class)];
+  Lane& lane = connection.lanes[lane_of(frame.header.message_class)];
   const auto message_class = static_cast<std::size_t>(frame.header.message_class);
   auto& queued = connection.queued[message_class];
   const std::size_t charged = runtime::kFrameHeaderBytes + frame.metadata.size() + frame.payload.size();
@@ -141,18 +145,30 @@ Status UcxLink::Worker::send(NodeId peer, runtime::Frame frame) {
     outbound->payload = flat.empty() ? runtime::Buffer() : runtime::Buffer::copy_of(flat);
     outbound->checked = false;  // the trailer, if any, is part of the bytes now
   }
-  outbound->endpoint = lane.endpoint;
+  outbound->lane = &lane;
   outbound->message = kUcxFrame;
   outbound->message_class = static_cast<std::uint8_t>(message_class);
   outbound->charged_bytes = charged;
   ++queued.frames;
   queued.bytes += charged;
-  if (connection.up) {
-    post(outbound.release());
-  } else {
-    connection.waiting.push_back(outbound.release());
-  }
+  lane.waiting.push_back(outbound.release());
+  if (connection.up) pump(lane);
   return runtime::done();
+}
+
+// An empty window takes a message of any size.
+void UcxLink::Worker::pump(Lane& lane) {
+  const bool windowed = lane.connection->same_host;
+  while (!lane.waiting.empty()) {
+    Outbound* outbound = lane.waiting.front();
+    if (windowed) {
+      outbound->elements = ring_elements(outbound->head.size(), outbound->payload.size() + (outbound->checked ? outbound->trailer.size() : 0));
+      if (lane.on_the_way > 0 && lane.on_the_way + outbound->elements > kLaneWindow) return;
+      lane.on_the_way += outbound->elements;
+    }
+    lane.waiting.pop_front();
+    post(outbound);
+  }
 }
 
 void UcxLink::Worker::post(Outbound* outbound) {
@@ -178,7 +194,7 @@ void UcxLink::Worker::post(Outbound* outbound) {
   }
   ++outbound->connection->outstanding;
   const auto request =
-      ucp_am_send_nbx(outbound->endpoint, outbound->message, outbound->head.data(), outbound->head.size(), buffer, count, &params);
+      ucp_am_send_nbx(outbound->lane->endpoint, outbound->message, outbound->head.data(), outbound->head.size(), buffer, count, &params);
   if (request == nullptr) return completed(outbound, UCS_OK);
   if (UCS_PTR_IS_ERR(request)) return completed(outbound, UCS_PTR_STATUS(request));
 }
@@ -230,17 +246,14 @@ void UcxLink::Worker::go_up(const std::shared_ptr<Connection>& connection) {
     const auto wires = active_message_transports(lane.endpoint);
     const bool shared = !wires.empty() && std::all_of(wires.begin(), wires.end(), is_shared_memory);
     if (options_.payload_crc == PayloadCrc::kAuto) lane.checked = !shared;
-    if (connection->same_host && !wires.empty() && !shared && options_.warn && lane.index == 0) {
+    const bool asked = options_.shared_memory && options_.transports.empty();
+    if (asked && connection->same_host && !wires.empty() && !shared && options_.warn && lane.index == 0) {
       options_.warn("node " + std::to_string(connection->peer.value) + " is on this host, yet UCX reaches it over " + wires.front() +
-                    ": shared memory is missing (see UCX_TLS, UCX_MM_ERROR_HANDLING and the size of /dev/shm)");
+                    ": shared memory was asked for and is missing there or here (see UCX_TLS, UCX_MM_ERROR_HANDLING and the size of /dev/shm)");
     }
   }
   // A waiting frame was encoded for a checked payload or not, and stays so.
-  while (!connection->waiting.empty()) {
-    Outbound* outbound = connection->waiting.front();
-    connection->waiting.pop_front();
-    post(outbound);
-  }
+  for (Lane& lane : connection->lanes) pump(lane);
   sink->on_peer(connection->peer, PeerChange::kConnected, "");
 }
 
@@ -257,27 +270,64 @@ void UcxLink::Worker::disconnect(NodeId peer) {
     if (!connection->failed) say(connection->lanes[0].endpoint, {VerdictCode::kClosed, greeted.lane, greeted.number, node_});
     return true;
   });
-  close(connection);
+  leave(connection);
+}
+
+// UCX 1.13 must not close a TCP endpoint that waits to write: its socket stays open for reading, still registered for
+// writing, and when the peer closes as well, UCX frees the endpoint between the two halves of one poll event. So a lane is
+// closed when it was flushed and then quiet for some turns (UCX drops the registration in the turn after the last write),
+// which takes milliseconds unless the peer is stuck; or at once where UCX itself has given it up.
+void UcxLink::Worker::leave(const std::shared_ptr<Connection>& connection) {
+  connection->left = true;
+  connection->quiet_rounds = kQuietRounds;
+  drop_waiting(*connection);
+  for (Lane& lane : connection->lanes) {
+    if (lane.broken) close_lane(lane);
+    if (lane.endpoint == nullptr) continue;
+    ucp_request_param_t params{};
+    params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+    params.user_data = connection.get();
+    params.cb.send = [](void* request, ucs_status_t, void* user_data) {
+      ucp_request_free(request);
+      --static_cast<Connection*>(user_data)->flushing;
+    };
+    ++connection->flushing;
+    const auto request = ucp_ep_flush_nbx(lane.endpoint, &params);
+    if (request == nullptr || UCS_PTR_IS_ERR(request)) --connection->flushing;
+  }
+  leaving_.push_back(connection);
+  if (leaving_.size() > kMaxLeaving) {
+    close(leaving_.front());
+    leaving_.pop_front();
+  }
+}
+
+void UcxLink::Worker::drop_waiting(Connection& connection) {
+  for (Lane& lane : connection.lanes) {
+    while (!lane.waiting.empty()) {
+      Outbound* outbound = lane.waiting.front();
+      lane.waiting.pop_front();
+      ++connection.outstanding;
+      completed(outbound, UCS_ERR_CANCELED);
+    }
+  }
 }
 
 // Forced: a peer that is dead or stopped answers nothing. Sends under way complete with an error, through their callbacks.
+void UcxLink::Worker::close_lane(Lane& lane) {
+  if (lane.endpoint == nullptr) return;
+  ucp_request_param_t params{};
+  params.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  params.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  const auto request = ucp_ep_close_nbx(lane.endpoint, &params);
+  if (request != nullptr && !UCS_PTR_IS_ERR(request)) close_requests_.push_back(request);
+  lane.endpoint = nullptr;
+}
+
 void UcxLink::Worker::close(const std::shared_ptr<Connection>& connection) {
   connection->closed = true;
-  while (!connection->waiting.empty()) {
-    Outbound* outbound = connection->waiting.front();
-    connection->waiting.pop_front();
-    ++connection->outstanding;
-    completed(outbound, UCS_ERR_CANCELED);
-  }
-  for (Lane& lane : connection->lanes) {
-    if (lane.endpoint == nullptr) continue;
-    ucp_request_param_t params{};
-    params.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-    params.flags = UCP_EP_CLOSE_FLAG_FORCE;
-    const auto request = ucp_ep_close_nbx(lane.endpoint, &params);
-    if (request != nullptr && !UCS_PTR_IS_ERR(request)) close_requests_.push_back(request);
-    lane.endpoint = nullptr;
-  }
+  drop_waiting(*connection);
+  for (Lane& lane : connection->lanes) close_lane(lane);
   closing_.push_back(connection);
 }
 
@@ -289,7 +339,19 @@ bool UcxLink::Worker::reap() {
   });
   // Endpoints call back until all closes are through; then connections without sends under way may go.
   if (!closing_.empty() && close_requests_.empty()) {
-    std::erase_if(closing_, [](const auto& connection) { return connection->outstanding == 0; });
+    std::erase_if(closing_, [](const auto& connection) { return connection->outstanding == 0 && connection->flushing == 0; });
+  }
+  for (std::size_t i = leaving_.size(); i > 0; --i) {
+    const auto connection = std::move(leaving_.front());
+    leaving_.pop_front();
+    for (Lane& lane : connection->lanes) {
+      if (lane.broken) close_lane(lane);
+    }
+    if (connection->flushing == 0 && --connection->quiet_rounds <= 0) {
+      close(connection);
+    } else {
+      leaving_.push_back(connection);
+    }
   }
   return finished > 0;
 }

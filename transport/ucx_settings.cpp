@@ -87,15 +87,17 @@ std::string printed_by(const std::function<void(FILE*)>& print) {
 
 }  // namespace
 
-runtime::Outcome<UcxContext> open_ucx(const std::string& transports, const std::string& net_devices) {
+runtime::Outcome<UcxContext> open_ucx(const std::string& asked, bool shared_memory, const std::string& net_devices) {
   static std::once_flag log_redirected;
   std::call_once(log_redirected, [] {
     if (std::getenv("UCX_LOG_FILE") == nullptr) ucs_log_push_handler(log_to_stderr);
   });
   std::ostringstream settings;
+  std::string transports = asked;
+  if (transports.empty()) transports = std::string("tcp") + (shared_memory ? ",sm" : "") + (has_verbs_device() ? ",rc,ud" : "");
   const auto may_use = [&](std::initializer_list<const char*> names) {
     const auto named = [&](const char* name) { return transports.find(name) != std::string::npos; };
-    return transports.empty() || named("all") || std::any_of(names.begin(), names.end(), named);
+    return named("all") || std::any_of(names.begin(), names.end(), named);
   };
   // UCX complains aloud about settings of transports that it does not open.
   for (const auto& setting : may_use({"tcp"}) ? std::span<const Setting>(kTcpSettings) : std::span<const Setting>{}) {
@@ -119,13 +121,12 @@ runtime::Outcome<UcxContext> open_ucx(const std::string& transports, const std::
     if (ucp_config_modify(config, name.c_str(), value.c_str()) != UCS_OK) refused += " UCX_" + name + "=" + value;
     settings << "UCX_" << name << '=' << value << " (" << why << ")\n";
   };
-  if (may_use({"sm", "shm", "posix", "sysv"})) set("MM_ERROR_HANDLING", "y", "peer failure mode keeps shared memory");
-  for (const auto& setting : kSettings) set(setting.name, setting.value, setting.why);
-  if (transports.empty()) {
-    set("TLS", has_verbs_device() ? "tcp,sm,rc,ud" : "tcp,sm", "self knows no peer failure");
-  } else {
-    set("TLS", transports, "configured");
+  if (may_use({"sm", "shm", "posix", "sysv"})) {
+    set("MM_ERROR_HANDLING", "y", "peer failure mode keeps shared memory");
+    set("MM_FIFO_SIZE", "512", "the windows of ten peers on this host fit");
   }
+  for (const auto& setting : kSettings) set(setting.name, setting.value, setting.why);
+  set("TLS", transports, asked.empty() ? "ours; self knows no peer failure" : "configured");
   if (!net_devices.empty()) set("NET_DEVICES", net_devices, "configured");
   if (!refused.empty()) {
     ucp_config_release(config);

@@ -17,10 +17,10 @@ struct UcxContext {
   std::string settings;  // one "UCX_NAME=value (why)" a line
 };
 
-// A context for active messages and wake-ups. transports: "" is tcp and sm, and rc and ud where there is a verbs device;
-// net_devices: "" leaves the choice to UCX. What the environment sets wins; TCP's segment and
+// A context for active messages and wake-ups. transports: "" is tcp, sm where shared_memory, and rc and ud where there
+// is a verbs device; net_devices: "" leaves the choice to UCX. What the environment sets wins; TCP's segment and
 // keep-alive settings are put there (at start, before other threads read it). kInvalid where UCX refuses.
-runtime::Outcome<UcxContext> open_ucx(const std::string& transports, const std::string& net_devices);
+runtime::Outcome<UcxContext> open_ucx(const std::string& transports, bool shared_memory, const std::string& net_devices);
 
 // The transports that carry an endpoint's active messages ("sysv", "tcp", ...), as UCX prints them; empty while unknown.
 std::vector<std::string> active_message_transports(ucp_ep* endpoint);

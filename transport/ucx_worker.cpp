@@ -16,7 +16,9 @@ using runtime::Status;
 
 namespace {
 
+constexpr auto kLeaveDeadline = std::chrono::milliseconds(100);  // for last words; a stuck peer does not hold up an exit
 constexpr auto kCloseDeadline = std::chrono::seconds(1);  // forced closes complete in microseconds, a dead wire included
+constexpr auto kStuckAfter = std::chrono::seconds(1);  // a writer that is only preempted comes back sooner
 constexpr int kProgressPerPoll = 64;
 constexpr std::size_t kArrivalsPerPoll = 64;  // one turn's share, so that timers and actors keep theirs
 constexpr std::size_t kFrameAlignment = 64;   // payloads are read as vectors where they lie
@@ -61,7 +63,7 @@ void UcxLink::Worker::set_incarnation(runtime::Incarnation incarnation) {
 }
 
 Status UcxLink::Worker::start() {
-  CONSORT_TRY(auto opened, open_ucx(options_.transports, options_.net_devices));
+  CONSORT_TRY(auto opened, open_ucx(options_.transports, options_.shared_memory, options_.net_devices));
   context_ = opened.handle;
   settings = std::move(opened.settings);
 
@@ -117,6 +119,10 @@ bool UcxLink::Worker::poll() {
     did = true;
   }
   for (auto& connection : std::exchange(welcomed_, {})) go_up(connection);
+  for (auto& connection : std::exchange(opened_, {})) {
+    if (!connection->up || connection->left || connection->closed) continue;
+    for (Lane& lane : connection->lanes) pump(lane);
+  }
   for (std::size_t left = arrivals_.size(); left > 0 && !arrivals_.empty(); --left) {
     did = true;
     Arrival arrival = std::move(arrivals_.front());
@@ -133,34 +139,53 @@ bool UcxLink::Worker::poll() {
   }
   for (auto& connection : std::exchange(failed_, {})) {
     did = true;
-    if (connection->closed) continue;
+    if (connection->closed || connection->left) continue;
     const std::string why = connection->why;
     const auto peer = connection->peer;
-    close(connection);
     connections_.erase(peer);
+    leave(connection);
     sink->on_peer(peer, PeerChange::kLost, why);
   }
-  return reap() || did;
+  did = reap() || did;
+  if (did) busy_since_.reset();
+  return did;
 }
 
 // UCX raises its descriptor for new events only, and says BUSY while old ones wait.
 bool UcxLink::Worker::arm() {
-  if (!arrivals_.empty() || !welcomed_.empty() || !failed_.empty() || received_ || has_released_.load(std::memory_order_relaxed)) {
+  if (!arrivals_.empty() || !welcomed_.empty() || !opened_.empty() || !failed_.empty() || received_ || has_released_.load(std::memory_order_relaxed)) {
     return false;
   }
-  return ucp_worker_arm(worker_) == UCS_OK;
+  if (ucp_worker_arm(worker_) == UCS_OK) {
+    busy_since_.reset();
+    stuck_ = false;
+    return true;
+  }
+  // Busy with nothing to do, turn after turn: the ring of shared memory waits for a writer that is no more.
+  const auto now = std::chrono::steady_clock::now();
+  if (!busy_since_) busy_since_ = now;
+  if (!stuck_ && now - *busy_since_ > kStuckAfter) {
+    stuck_ = true;
+    if (options_.warn) {
+      options_.warn("the shared-memory ring of this node has stopped, because a process was killed while it wrote there: restart "
+                    "this node, or leave shared memory off");
+    }
+  }
+  return stuck_;  // then a sleep by time is all there is
 }
 
 void UcxLink::Worker::shut_down() {
   owner_ = std::this_thread::get_id();
   while (!connections_.empty()) disconnect(connections_.begin()->first);
-  const auto deadline = std::chrono::steady_clock::now() + kCloseDeadline;
-  const auto busy = [&] { return !closing_.empty() || !close_requests_.empty(); };
+  const auto begin = std::chrono::steady_clock::now();
   do {
     ucp_worker_progress(worker_);
     drain_releases();
     reap();
-  } while (busy() && std::chrono::steady_clock::now() < deadline);
+    if (std::chrono::steady_clock::now() - begin > kLeaveDeadline) {
+      for (auto& connection : std::exchange(leaving_, {})) close(connection);  // nothing is read from them any more
+    }
+  } while ((unfinished() > 0 || !close_requests_.empty()) && std::chrono::steady_clock::now() - begin < kCloseDeadline);
   for (auto& arrival : arrivals_) {
     if (arrival.data != nullptr) ucp_am_data_release(worker_, arrival.data);
   }

@@ -285,7 +285,7 @@ void Router::on_answer(std::uint64_t name, Outcome<PartOutputs> outcome) {
     keep_outputs(pass, dispatch, std::move(outcome).value());
   } else {
     const Error error = outcome.ok() ? Error{ErrorKind::kMalformed, "its outputs do not fit what was asked for"} : outcome.error();
-    // peer_down may be a wire that broke and comes again; only a life that the node itself denies is over.
+    // A wire may break between two living nodes: only what is said of the life itself counts for good.
     if (error.kind == ErrorKind::kStaleIncarnation) lost_.insert(dispatch.to);
     pass.result.why_waiting = "node " + node_name(dispatch.to.node) + ": " + describe(error);
     on_refused(pass, dispatch, error);

@@ -53,8 +53,10 @@ Outcome<int> free_port(const std::string& host) {
 
 Outcome<std::string> address_text(const ClusterState& state, const std::string& process) {
   auto text = StateFolder::read(state.folder.address_file(process));
-  if (!text.ok()) return failure(ErrorKind::kInvalid, "cluster '" + state.config.name + "' is not up here: " +
-                                                          text.error().text + " (`consort up` makes it)");
+  if (!text.ok()) {
+    return failure(ErrorKind::kInvalid,
+                   "cluster '" + state.config.name + "' is not up here (" + text.error().text + "): run `consort up`");
+  }
   return std::move(text).value();
 }
 
@@ -99,6 +101,7 @@ Outcome<ControlLink> open_control_link(const ClusterState& state, const ProcessP
 }
 
 Outcome<ControlLink> open_operator_link(const ClusterState& state, runtime::NodeId client) {
+  CONSORT_RETURN_IF_ERROR(address_text(state, state.processes.coordinator.name));  // says best that it is not up
   transport::ZmqOptions options;
   CONSORT_TRY(options.keys, transport::read_key_file(state.folder.key_file(kOperatorProcess)));
   CONSORT_TRY(std::unique_ptr<ZmqLink> link, ZmqLink::open(client, {}, std::move(options)));

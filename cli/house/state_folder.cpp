@@ -109,7 +109,8 @@ std::optional<int> StateFolder::living_process(std::string_view process) const {
   const int pid = std::atoi(text->c_str());
   if (pid <= 1 || ::kill(pid, 0) != 0) return std::nullopt;
   const auto command = read_if_there("/proc/" + std::to_string(pid) + "/cmdline");
-  if (!command || command->find("-process") == std::string::npos) return std::nullopt;  // the number went to another
+  // Empty while the kernel still lays out a process that was just started; another text: the number went to another.
+  if (!command || (!command->empty() && command->find("-process") == std::string::npos)) return std::nullopt;
   return pid;
 }
 

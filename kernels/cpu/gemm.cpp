@@ -138,26 +138,44 @@ void pack_weights(float* packed, const GemmJob& job, std::int64_t first_col, std
   }
 }
 
+// The columns of a panel are worked on in strips that stay in the first-level cache; the panel is wider, so that x comes
+// to the second-level cache once for all its strips.
 void packed_panel(const GemmJob& job, std::int64_t first_col, std::int64_t col_count) {
-  constexpr std::size_t kWeights = cpu::kPackedPanelCols * kBlockDepth;
-  thread_local std::vector<float> memory(
-      kWeights + static_cast<std::size_t>(cpu::kBlockRows * cpu::kPackedPanelCols) * kLanes);
+  constexpr std::size_t kStrip = cpu::kStripCols;
+  constexpr std::size_t kStripWeights = kStrip * kBlockDepth;
+  constexpr std::size_t kStripSums = static_cast<std::size_t>(cpu::kBlockRows) * kStrip * kLanes;
+  constexpr std::size_t kStrips = cpu::kPackedPanelCols / cpu::kStripCols;
+  thread_local std::vector<float> memory(kStrips * (kStripWeights + kStripSums));
   float* weights = memory.data();
-  float* sums = weights + kWeights;
+  float* sums = weights + kStrips * kStripWeights;
   const auto cols = static_cast<std::size_t>(col_count);
+  const auto strip_cols = [=](std::size_t strip) { return std::min(kStrip, cols - strip * kStrip); };
+  const std::size_t strips = (cols + kStrip - 1) / kStrip;
   for (std::int64_t set = 0; set < job.rows; set += cpu::kBlockRows) {
     const auto rows = static_cast<std::size_t>(std::min(cpu::kBlockRows, job.rows - set));
     for (std::int64_t k = 0; k < job.weight->cols; k += kDepth) {
       const std::int64_t depth = std::min(kDepth, job.weight->cols - k);
       const auto length = static_cast<std::size_t>(padded(depth));
-      pack_weights(weights, job, first_col, cols, k, depth);
-      packed_block(job.packed + k * job.rows + set * static_cast<std::int64_t>(length), rows * length / kVectors, weights,
-                   cols * length / kVectors, rows, cols, length / kLanes, sums, k == 0);
+      const std::size_t part_row = length / kVectors;
+      for (std::size_t s = 0; s < strips; ++s) {
+        pack_weights(weights + s * kStripWeights, job, first_col + static_cast<std::int64_t>(s * kStrip), strip_cols(s), k,
+                     depth);
+      }
+      const float* x = job.packed + k * job.rows + set * static_cast<std::int64_t>(length);
+      for (std::size_t part = 0; part < kVectors; ++part) {
+        for (std::size_t s = 0; s < strips; ++s) {
+          packed_part(x + part * rows * part_row, weights + s * kStripWeights + part * strip_cols(s) * part_row, rows,
+                      strip_cols(s), length / kLanes, sums + s * kStripSums + part * rows * strip_cols(s) * kWidth, k == 0);
+        }
+      }
     }
     for (std::size_t r = 0; r < rows; ++r) {
-      HWY_ALIGN float row[cpu::kPackedPanelCols * kLanes];
-      unpack_sums(row, sums, r, rows, cols);
-      reduce_row(job.out + (set + static_cast<std::int64_t>(r)) * job.out_stride + first_col, row, cols);
+      float* out = job.out + (set + static_cast<std::int64_t>(r)) * job.out_stride + first_col;
+      for (std::size_t s = 0; s < strips; ++s) {
+        HWY_ALIGN float row[kStrip * kLanes];
+        unpack_sums(row, sums + s * kStripSums, r, rows, strip_cols(s));
+        reduce_row(out + s * kStrip, row, strip_cols(s));
+      }
     }
   }
 }

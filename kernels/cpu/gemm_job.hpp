@@ -10,7 +10,8 @@ namespace consort::kernels::cpu {
 
 // Columns of the product that one worker takes at a time: multiples of 3 and 4, the widths of the tiles.
 inline constexpr std::int64_t kStreamPanelCols = 48;  // few rows: some 100 KB of weights, many microseconds of reading
-inline constexpr std::int64_t kPackedPanelCols = 12;  // many rows: see kBlockDepth in tile-inl.hpp
+inline constexpr std::int64_t kPackedPanelCols = 48;  // many rows: x is read from beyond the second cache once for these
+inline constexpr std::int64_t kStripCols = 12;        // and worked on in strips: see kBlockDepth in packed_tile-inl.hpp
 
 // Up to here the weights are read where they lie; above, both operands are packed.
 inline constexpr std::int64_t kStreamRows = 4;

@@ -68,30 +68,24 @@ HWY_INLINE void packed_rows(const float* x, const float* w, std::size_t rows, st
   }
 }
 
-// Tiles of rows (or columns) lie one behind the other: the one that starts at row r is at r * sixteens * kWidth of its
-// part, and a part is as long as all rows together.
-// sums: a part (plane) is [tile of rows][tile of columns][R][C][kWidth].
-HWY_INLINE void packed_block(const float* x, std::size_t x_part, const float* w, std::size_t w_part, std::size_t rows,
-                             std::size_t cols, std::size_t sixteens, float* sums, bool first) {
+// One part (vector) of the lanes of rows x cols products over one block of k. Tiles of rows (of columns) lie one behind
+// the other: the one that starts at row r is at r * sixteens * kWidth. sums: [tile of rows][tile of columns][R][C][kWidth].
+HWY_INLINE void packed_part(const float* x, const float* w, std::size_t rows, std::size_t cols, std::size_t sixteens,
+                            float* sums, bool first) {
   const std::size_t row_length = sixteens * kWidth;
-  for (std::size_t part = 0; part < kVectors; ++part) {
-    const float* w_tiles = w + part * w_part;
-    for (std::size_t r = 0; r < rows; r += kTileRows) {
-      const std::size_t count = rows - r < kTileRows ? rows - r : kTileRows;
-      const float* x_tile = x + part * x_part + r * row_length;
-      float* sums_tiles = sums + (part * rows + r) * cols * kWidth;
-      std::size_t c = 0;
-      for (; c + kTileCols <= cols; c += kTileCols) {
-        packed_rows<kTileCols>(x_tile, w_tiles + c * row_length, count, sixteens, sums_tiles + c * count * kWidth, first);
-      }
-      for (; c < cols; ++c) {
-        packed_rows<1>(x_tile, w_tiles + c * row_length, count, sixteens, sums_tiles + c * count * kWidth, first);
-      }
+  for (std::size_t r = 0; r < rows; r += kTileRows) {
+    const std::size_t count = rows - r < kTileRows ? rows - r : kTileRows;
+    const float* x_tile = x + r * row_length;
+    float* sums_tiles = sums + r * cols * kWidth;
+    std::size_t c = 0;
+    for (; c + kTileCols <= cols; c += kTileCols) {
+      packed_rows<kTileCols>(x_tile, w + c * row_length, count, sixteens, sums_tiles + c * count * kWidth, first);
     }
+    for (; c < cols; ++c) packed_rows<1>(x_tile, w + c * row_length, count, sixteens, sums_tiles + c * count * kWidth, first);
   }
 }
 
-// The lane sums of row r of a packed block, back in the order of columns and lanes.
+// The lane sums of row r from the parts' sums, each rows * cols * kWidth long, back in the order of columns and lanes.
 HWY_INLINE void unpack_sums(float* HWY_RESTRICT row, const float* HWY_RESTRICT sums, std::size_t r, std::size_t rows,
                             std::size_t cols) {
   const std::size_t tile_row = r / kTileRows * kTileRows;

@@ -94,11 +94,12 @@ struct WorldOptions {
   bool restart = true;
   int hosts = 1;              // worker i lives on host i % hosts; the Coordinator on host 0
   std::string odd_manifest;   // of the last worker
+  runtime::WorldModel model;
 };
 
 class ClusterInWorld {
  public:
-  explicit ClusterInWorld(std::uint64_t seed, WorldOptions given = {}) : options(std::move(given)), world(seed) {
+  explicit ClusterInWorld(std::uint64_t seed, WorldOptions given = {}) : options(std::move(given)), world(seed, options.model) {
     config.name = "lab";
     config.path = "lab.toml";
     config.replicas = options.replicas;

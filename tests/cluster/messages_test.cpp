@@ -142,7 +142,7 @@ TEST_CASE("the other messages travel whole") {
   REQUIRE(hello_back.children.size() == 2);
   CHECK(hello_back.children[0].trouble == "signal 9");
   CHECK(hello_back.children[1].given_up);
-  CHECK(travel(WorkerJoined{{}, NodeId{1}, Incarnation{2}}).incarnation.value == 2);
+  CHECK(travel(WorkerJoined{{}, NodeId{1}, Incarnation{2}, {some_bytes(9, 1)}}).control_address.bytes.size() == 9);
   CHECK(travel(TakeProbeTurn{{}, NodeId{8}}).node.value == 8);
   CHECK(travel(ReleaseProbeTurn{{}, NodeId{8}}).node.value == 8);
   CHECK(travel(ChildExited{{}, NodeId{1}, Incarnation{2}, "exit code 1", true}).description == "exit code 1");

@@ -108,6 +108,18 @@ class Asker final : public ActorOf<Asker, Protocol<>> {
   std::vector<Error> errors;
 };
 
+class Watcher final : public ActorOf<Watcher, Protocol<>> {
+ public:
+  Watcher(Watcher*& self, ActorRef watched) : watched_(watched) { self = this; }
+  std::string reason;
+
+ private:
+  void on_start() override {
+    monitor(watched_, [this](Down down) { reason = down.reason.text; });
+  }
+  const ActorRef watched_;
+};
+
 struct Pair {
   explicit Pair(std::uint32_t b_incarnation = 7) {
     b = std::make_unique<LoopNode>(mesh, clock, NodeId{2}, Incarnation{b_incarnation});
@@ -255,6 +267,30 @@ TEST_CASE("forgetting a life ends what was asked of it, once, and nothing of it 
   pair.run();
   CHECK(pair.asker->errors.size() == 2);
   CHECK(pair.asker->errors[1].kind == ErrorKind::kPeerDown);
+}
+
+TEST_CASE("a client whose wire breaks hears that what it watched there is gone") {
+  ManualClock clock;
+  const auto mesh = consort::transport::make_loopback_mesh();
+  LoopNode client(mesh, clock, NodeId{kFirstClientNode + 5}, Incarnation{1});
+  auto node = std::make_unique<LoopNode>(mesh, clock, NodeId{2}, Incarnation{7});
+  Desk* desk = nullptr;
+  Watcher* watcher = nullptr;
+  const auto desk_ref = node->loop.spawn_root(21, 0, [&] { return std::make_unique<Desk>(desk); });
+  (void)client.post->connect(Plane::kControl, NodeId{2}, Incarnation{7}, node->control.address(), node->control.token());
+  const auto turn = [&] {
+    for (int i = 0; i < 20; ++i) {
+      client.loop.turn();
+      if (node) node->loop.turn();
+    }
+  };
+  turn();
+  client.loop.spawn_root(20, 0, [&] { return std::make_unique<Watcher>(watcher, desk_ref); });
+  turn();
+  CHECK(watcher->reason == "");
+  node.reset();
+  turn();
+  CHECK(watcher->reason.find("broke") != std::string::npos);
 }
 
 TEST_CASE("a frame of a life that is over is dropped, and its sender is told") {

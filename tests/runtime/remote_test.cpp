@@ -233,6 +233,31 @@ TEST_CASE("a monitor hears once that the node went, and a late word from there i
   CHECK(nodes.downs[0].reason.kind == ErrorKind::kPeerDown);
 }
 
+TEST_CASE("a watch that was lost with the wire is set again when the wire is up, and counts once") {
+  Watching nodes;
+  act(nodes.left.loop, *nodes.asker, [&] {
+    for (int i = 0; i < 2; ++i) {
+      nodes.asker->monitor(nodes.answerer->self(), [&](Down down) { nodes.downs.push_back(std::move(down)); });
+    }
+  });
+  nodes.left.settle();
+  REQUIRE(nodes.left.remote.sent.size() == 2);
+  nodes.left.remote.sent.pop_back();  // lost; the other one arrives
+  nodes.settle();
+  nodes.left.loop.asks_lost(NodeId{2}, {ErrorKind::kPeerDown, "the wire broke"});
+  nodes.left.loop.watch_again(NodeId{2});
+  nodes.settle();
+  CHECK(nodes.downs.empty());
+  nodes.right.loop.stop_actor(nodes.answerer->self().actor);
+  nodes.right.settle();
+  CHECK(nodes.right.remote.sent.size() == 2);
+  nodes.right.remote.sent.clear();  // the words of the end are lost too
+  nodes.left.loop.watch_again(NodeId{2});
+  nodes.settle();
+  REQUIRE(nodes.downs.size() == 2);
+  CHECK(nodes.downs[0].reason.kind == ErrorKind::kNoActor);
+}
+
 TEST_CASE("a watcher that ended is not told, and the watched node forgets it") {
   Watching nodes;
   nodes.watch(nodes.answerer->self());

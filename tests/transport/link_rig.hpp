@@ -31,7 +31,7 @@ using runtime::PeerChange;
 using transport::FrameFault;
 
 // Long enough for a loaded machine under a sanitizer; a healthy link needs milliseconds.
-inline constexpr auto kPatience = std::chrono::seconds(20);
+inline constexpr auto kPatience = std::chrono::seconds(60);
 
 struct Received {
   NodeId from;
@@ -155,10 +155,7 @@ template <bool kTcp>
 struct UcxRig {
   std::unique_ptr<RigNode> make(NodeId id, Incarnation incarnation, RigOptions options = {}) {
     transport::UcxOptions ucx;
-    if (kTcp) {
-      ucx.transports = "tcp";
-      ucx.net_devices = "lo";
-    }
+    ucx.shared_memory = !kTcp;
     ucx.payload_crc = options.payload_crc ? transport::PayloadCrc::kOn : transport::PayloadCrc::kAuto;
     ucx.queue_frames = options.queue_frames;
     ucx.queue_bytes = options.queue_bytes;
