@@ -157,7 +157,9 @@ std::vector<NodeId> Router::usable_replicas(const PassPart& part) const {
     if (part.visit && *part.visit != node) continue;
     const cluster::Member* member = view_->find(node);
     if (!usable(member)) continue;
-    if (std::ranges::find(part.tried, Life{node, member->incarnation}) != part.tried.end()) continue;
+    const Life life{node, member->incarnation};
+    if (std::ranges::find(part.tried, life) != part.tried.end() || absent_.contains({life, part.request.part}))
+      continue;
     (member->state == cluster::NodeState::kReady ? ready : loading).push_back(node);
   }
   return ready.empty() ? loading : ready;
@@ -293,17 +295,29 @@ void Router::on_answer(std::uint64_t name, Outcome<PartOutputs> outcome) {
     // A wire may break between two living nodes: only what is said of the life itself counts for good.
     if (error.kind == ErrorKind::kStaleIncarnation) lost_.insert(dispatch.to);
     pass.result.why_waiting = "node " + node_name(dispatch.to.node) + ": " + describe(error);
-    std::vector<std::size_t> open;
-    for (const std::size_t p : dispatch.parts) {
-      if (!pass.parts[p].done && !pass.parts[p].given_up && pass.parts[p].outstanding == 0) open.push_back(p);
-    }
-    if (!open.empty()) {
-      env().trace.record(
-          {"replayed", "dispatch", now(), Duration(0), dispatch.to.node.value, dispatch.key.layer.value});
-      send_parts(pass, open, Cause::kReplay);
-    }
+    on_refused(pass, dispatch, error);
   }
   finish_if_whole(dispatch.pass);
+}
+
+// Replays what a dispatch carried whose node did not compute it.
+void Router::on_refused(Pass& pass, const Dispatch& dispatch, const Error& error) {
+  std::vector<std::size_t> open;
+  for (const std::size_t p : dispatch.parts) {
+    if (!pass.parts[p].done && !pass.parts[p].given_up && pass.parts[p].outstanding == 0) open.push_back(p);
+  }
+  if (open.empty()) return;
+  env().trace.record({"replayed", "dispatch", now(), Duration(0), dispatch.to.node.value, dispatch.key.layer.value});
+  if (error.kind != ErrorKind::kWrongEpoch) return send_parts(pass, open, Cause::kReplay);
+  if (dispatch.parts.size() == 1) {
+    absent_.emplace(dispatch.to, pass.parts[open.front()].request.part);
+    return send_parts(pass, open, Cause::kReplay);
+  }
+  // One part that is not there refused them all: each is asked for by itself, there too.
+  for (const std::size_t p : open) {
+    std::erase(pass.parts[p].tried, dispatch.to);
+    send_parts(pass, std::span(&p, 1), Cause::kReplay);
+  }
 }
 
 bool Router::fits(const Dispatch& dispatch, const PartOutputs& outputs) const {
@@ -408,6 +422,7 @@ void Router::on(cluster::ViewChanged message) {
   };
   std::erase_if(suspected_, is_over);
   std::erase_if(lost_, is_over);
+  absent_.clear();
   // Passes under way keep the cut that they were opened with; the plan of a cluster never changes while it serves.
   plan_ = model_plan(view_->numeric_plan);
   plan_digest_ = plan_.digest();

@@ -63,6 +63,7 @@ class Router final : public runtime::ActorOf<Router, RouterProtocol> {
   void send_parts(Pass& pass, std::span<const std::size_t> parts, Cause cause);
   void send_to(Pass& pass, Life to, std::span<const std::size_t> parts);
   void on_answer(std::uint64_t dispatch, runtime::Outcome<PartOutputs> outcome);
+  void on_refused(Pass& pass, const Dispatch& dispatch, const runtime::Error& error);
   bool fits(const Dispatch& dispatch, const PartOutputs& outputs) const;
   void keep_outputs(Pass& pass, const Dispatch& dispatch, PartOutputs outputs);
   void on_late(std::uint64_t dispatch);
@@ -84,6 +85,7 @@ class Router final : public runtime::ActorOf<Router, RouterProtocol> {
   std::shared_ptr<RouterCounters> counters_;
   std::set<Life> suspected_;
   std::set<Life> lost_;
+  std::set<std::pair<Life, model::PartKey>> absent_;  // a node said that it does not hold them, under this view
   std::map<std::uint64_t, std::unique_ptr<Pass>> passes_;
   std::map<std::uint64_t, Dispatch> dispatches_;
   std::map<runtime::NodeId, double> queued_bytes_;

@@ -274,3 +274,63 @@ TEST_CASE("without any Decoder a request waits for one, or ends in words at its 
   check_equal(*in_time, model.generate(request));
   cluster.check_rest();
 }
+
+TEST_CASE("a node that does not hold a part says so, and another replica computes it") {
+  const TinyModel model;
+  ServingWorld cluster(model, kThreeNodes);  // one replica each
+  // A table under which garage should hold everything, before it has loaded anything of it.
+  for (auto& [part, nodes] : cluster.view().placement) {
+    if (nodes.front() != ServingWorld::node_id(kGarage)) nodes.insert(nodes.begin(), ServingWorld::node_id(kGarage));
+  }
+  for (auto& member : cluster.view().members)
+    member.profile.expert_bytes_per_second = member.name == "garage" ? 1e12 : 1e6;
+  cluster.view().epoch = runtime::Epoch{2};
+  cluster.publish();
+  const auto request = request_of(prompt_of(20));
+  const auto stream = cluster.generate(request);
+  cluster.run([&] { return stream->ended(); });
+  check_equal(*stream, model.generate(request));
+  CHECK(cluster.router(kDesk).replays > 0);
+  cluster.check_rest();
+}
+
+TEST_CASE("a node that is still loading is asked only where no ready one holds the part") {
+  const TinyModel model;
+  for (const std::uint32_t replicas : {1u, 2u}) {
+    ServingOptions options;
+    options.replicas = replicas;
+    ServingWorld cluster(
+        model, {{"desk", true, true, false}, {"attic", false, false, true}, {"garage", false, false, true}}, options);
+    for (auto& member : cluster.view().members) {
+      if (member.name == "garage") member.state = cluster::NodeState::kLoading;
+    }
+    cluster.publish();
+    const auto request = request_of(prompt_of(9));
+    const auto stream = cluster.generate(request);
+    cluster.run([&] { return stream->ended(); });
+    check_equal(*stream, model.generate(request));
+    bool garage_was_asked = false;
+    for (const runtime::TraceEvent& event : cluster.process(0).trace().events()) {
+      garage_was_asked = garage_was_asked || (event.name == "dispatch" && event.a == 3);
+    }
+    CHECK(garage_was_asked == (replicas == 1));
+  }
+}
+
+TEST_CASE("a Batcher that starts anew opens new ledgers, and steps of the old one are refused") {
+  const TinyModel model;
+  ServingWorld cluster(model, {{"desk", true, false, true}, {"attic", false, true, true}});
+  const auto before = cluster.generate(request_of(prompt_of(9), 200));
+  cluster.run([&] { return before->tokens.size() > 2; });
+  cluster.lose(kDesk);
+  cluster.run([&] { return before->ended(); }, 10s);
+  CHECK(before->ends[0].reason == actors::EndReason::kFailed);
+  CHECK(before->ends[0].text.find("Batcher is gone") != std::string::npos);
+  cluster.bring_back(kDesk);
+  cluster.reconnect();
+  const auto request = request_of(prompt_of(9));
+  const auto after = cluster.generate(request);
+  cluster.run([&] { return after->ended(); });
+  check_equal(*after, model.generate(request));
+  cluster.check_rest();
+}

@@ -210,6 +210,7 @@ class ServingWorld {
   }
   // A new life of a node that was lost, with its parts.
   void bring_back(std::size_t i) {
+    world.run_for(10ms);  // what lose() had told is told by then: views come in order
     processes_[i] = &world.restart(process(i));
     REQUIRE(world.run_until([&] { return process(i).alive(); }, "the new life").ok());
     joined(i);
