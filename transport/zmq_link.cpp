@@ -35,7 +35,9 @@ namespace {
 
 constexpr int kMessagesPerPoll = 64;        // one turn's share, so that timers and actors keep theirs
 constexpr int kHeartbeatIntervalMs = 1000;  // a stopped peer is noticed after the timeout
-constexpr int kHeartbeatTimeoutMs = 3000;
+// ZeroMQ looks at its clock before it reads: a thread that had no processor for so long ends a living connection. Who
+// lives is the cluster's business and known in 2 s; this is for hosts that vanished.
+constexpr int kHeartbeatTimeoutMs = 20000;
 constexpr int kHandshakeMs = 5000;  // a stranger that connects and says nothing
 constexpr int kReconnectMs = 100;   // while nobody listens there yet
 constexpr int kReconnectMaxMs = 1000;
