@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "cluster/ascii_toml.hpp"
 #include "cluster/own_address.hpp"
 
 #define TOML_EXCEPTIONS 0
@@ -301,7 +302,8 @@ std::size_t ClusterConfig::batcher_index() const {
 }
 
 Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::string& path, IsOwnAddress own) {
-  const toml::parse_result parsed = toml::parse(text, path);
+  CONSORT_TRY(const std::string ascii, ascii_toml(text, path));
+  const toml::parse_result parsed = toml::parse(ascii, path);
   if (!parsed) {
     const auto& error = parsed.error();
     return failure(ErrorKind::kInvalid,
