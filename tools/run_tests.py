@@ -23,16 +23,17 @@ def listed(build):
     for test in json.loads(listing.stdout)["tests"]:
         if "command" in test:
             properties = {p["name"]: p["value"] for p in test.get("properties", [])}
-            yield test["name"], test["command"], properties.get("WORKING_DIRECTORY", build)
+            environment = dict(setting.split("=", 1) for setting in properties.get("ENVIRONMENT", []))
+            yield test["name"], test["command"], properties.get("WORKING_DIRECTORY", build), environment
 
 
-def run(name, command, folder, log_folder):
+def run(name, command, folder, environment, log_folder):
     """Returns (passed, failed, skipped) and the lines worth showing."""
     log = os.path.join(log_folder, name + ".log")
     with open(log, "w+", errors="replace") as out:
         try:
             code = subprocess.run(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                  timeout=DEFAULT_TIMEOUT_SECONDS).returncode
+                                  env=os.environ | environment, timeout=DEFAULT_TIMEOUT_SECONDS).returncode
         except subprocess.TimeoutExpired:
             code = f"no end after {DEFAULT_TIMEOUT_SECONDS} s"
         out.seek(0)
@@ -60,11 +61,11 @@ def main():
     logs = os.path.join(build, "test-logs")
     os.makedirs(logs, exist_ok=True)
     total = [0, 0, 0]
-    for name, command, folder in listed(build):
+    for name, command, folder, environment in listed(build):
         if (args.only and name not in args.only) or name in args.without:
             continue
         started = time.monotonic()
-        counts, lines = run(name, command, folder, logs)
+        counts, lines = run(name, command, folder, environment, logs)
         print(f"{name:24} {counts[0]:4} passed {counts[1]:3} failed {counts[2]:3} skipped  "
               f"{time.monotonic() - started:6.1f} s", flush=True)
         for line in lines:
