@@ -141,6 +141,7 @@ Status read_cluster(const toml::table& table, ClusterConfig& config) {
     return section.wrong(*section.find("placement"), "placement", "must be \"spread\"; nothing else is there for now");
   }
   CONSORT_RETURN_IF_ERROR(section.read("trust_network", config.trust_network));
+  CONSORT_RETURN_IF_ERROR(section.read("shared_memory", config.shared_memory));
   CONSORT_RETURN_IF_ERROR(section.read_quantity("heartbeat_every", parse_duration, config.heartbeat_every));
   CONSORT_RETURN_IF_ERROR(section.read_quantity("suspect_after", parse_duration, config.suspect_after));
   CONSORT_RETURN_IF_ERROR(section.read_quantity("dead_after", parse_duration, config.dead_after));

@@ -48,6 +48,7 @@ struct ClusterConfig {
   std::uint32_t replicas = 1;
   ColumnMode columns;
   bool trust_network = false;  // needed for addresses that are neither loopback nor private
+  bool shared_memory = false;  // between workers of one host; UCX 1.13.1 may not survive a killed one: docs/adr/0002
   runtime::Duration suspect_after = std::chrono::milliseconds(500);
   runtime::Duration dead_after = std::chrono::seconds(2);
   runtime::Duration heartbeat_every = std::chrono::milliseconds(100);

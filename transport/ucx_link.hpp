@@ -1,4 +1,4 @@
-// UcxLink: the data plane. UCX active messages over shared memory, TCP or RDMA, by what UCX finds.
+// UcxLink: the data plane. UCX active messages over TCP or RDMA, by what UCX finds, and shared memory where asked for.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -24,10 +24,8 @@ enum class PayloadCrc : std::uint8_t {
 };  // kAuto: on, except where only shared memory carries the lane
 
 struct UcxOptions {
-  // Between processes of one host. Faster, but with UCX 1.13.1 a killed process can harm the others: all senders write
-  // into one ring of the receiver, one that dies in the middle of a write stops it for everybody, and endpoints to a
-  // peer whose ring was full when it died are never let go and keep the loop awake. With TCP a death is told at once
-  // and harms nobody else. See stuck().
+  // Between processes of one host. With UCX 1.13.1 a killed process can harm the others: after 6 of 40 deaths under
+  // traffic its next life was not heard for 10 s. With TCP after none. docs/adr/0002 has the counts; see stuck().
   bool shared_memory = false;
   std::string transports;   // UCX_TLS; "": tcp, sm by shared_memory, and what verbs devices offer
   std::string net_devices;  // UCX_NET_DEVICES; "": UCX chooses
@@ -53,8 +51,8 @@ class UcxLink final : public runtime::Link, public runtime::EventSource {
   // Which wires carry the lane of system and decode to a peer: "sysv", "tcp", ... Empty while not connected.
   std::vector<std::string> transports(runtime::NodeId peer) const;
   const LinkCounters& counters() const;
-  // The ring of shared memory has stopped: this process hears its host's other processes no more and should be
-  // restarted.
+  // UCX has said for a second that there is work, and done none: seen over shared memory after a peer was killed. This
+  // process may hear its host's other processes no more and should be restarted.
   bool stuck() const;
   // Connections that were left or lost and that UCX has not let go of yet; 0 at rest.
   std::size_t unfinished() const;

@@ -169,15 +169,15 @@ bool UcxLink::Worker::arm() {
     stuck_ = false;
     return true;
   }
-  // Busy with nothing to do, turn after turn: the ring of shared memory waits for a writer that is no more.
+  // Busy with nothing to do, turn after turn: as when the ring of shared memory waits for a writer that is no more.
   const auto now = std::chrono::steady_clock::now();
   if (!busy_since_) busy_since_ = now;
   if (!stuck_ && now - *busy_since_ > kStuckAfter) {
     stuck_ = true;
     if (options_.warn) {
       options_.warn(
-          "the shared-memory ring of this node has stopped, because a process was killed while it wrote there: restart "
-          "this node, or leave shared memory off");
+          "UCX says that there is work and does none, as when a process was killed while it wrote to this one's shared "
+          "memory: restart this node, or leave shared memory off");
     }
   }
   return stuck_;  // then a sleep by time is all there is

@@ -97,6 +97,7 @@ Status run_worker(const ClusterState& state, const std::string& name) {
   transport::UcxOptions ucx_options;
   ucx_options.warn = say;
   ucx_options.pool = &memory->buffers;
+  ucx_options.shared_memory = state.config.shared_memory;
   CONSORT_TRY(std::unique_ptr<transport::UcxLink> ucx, transport::UcxLink::open(place->node, {}, ucx_options));
   say(ucx->settings());
   say("instruction set " + kernels::chosen_instruction_set());

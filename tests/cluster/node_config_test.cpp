@@ -89,6 +89,16 @@ TEST_CASE("a public address needs trust_network") {
   CHECK(contains(error_of(kCluster + kNode + v6, everything_is_ours), "trust_network"));
 }
 
+TEST_CASE("shared memory is off unless it is asked for") {
+  const auto config = [](const std::string& more) {
+    return parse_cluster_config(kCluster + more + kNode, "lab.toml", only_loopback);
+  };
+  CHECK_FALSE(config("")->shared_memory);
+  CHECK(config("shared_memory = true\n")->shared_memory);
+  CHECK(contains(error_of(kCluster + "shared_memory = \"yes\"\n" + kNode),
+                 "lab.toml:3: cluster.shared_memory: must be true"));
+}
+
 TEST_CASE("roles are counted") {
   const auto node = [](std::string name, std::string roles) {
     return "[[node]]\nname = \"" + name + "\"\nhost = \"localhost\"\nroles = [" + roles + "]\n";

@@ -175,7 +175,7 @@ TEST_CASE("a killed peer is noticed, and its sender never waits") {
 
     self.check_rest();
 
-    // Known: over shared memory the first frames of the new life are sometimes late by seconds on a busy machine.
+    // Over shared memory 6 of 40 new lives were not heard within 10 s: docs/adr/0002.
     if (!tcp) continue;
     LinkChild again(*self.node, kChild, kSecond, tcp, true);  // a new life of the same node
     REQUIRE(self.node->link->send(kChild, self.frame(kSecond, MessageClass::kDecode, 7, 14336)).ok());
@@ -183,6 +183,71 @@ TEST_CASE("a killed peer is noticed, and its sender never waits") {
     REQUIRE(self.turn_until([&] { return !self.node->sink.frames.empty(); }));
     CHECK(self.node->sink.frames[0].frame.header.source_incarnation == kSecond);
     self.node->sink.frames.clear();
+  }
+}
+
+// Counts for docs/adr/0002, not a case of its own: what a peer leaves behind that is killed under traffic.
+//   CONSORT_DEATHS="100 20" transport_tests --no-skip --test-case="deaths counted*"     (rounds, seconds to wait)
+TEST_CASE("deaths counted over either wire" * doctest::skip()) {
+  const char* told = std::getenv("CONSORT_DEATHS");
+  REQUIRE(told != nullptr);
+  int rounds = 0;
+  int patience_seconds = 0;
+  std::istringstream(told) >> rounds >> patience_seconds;
+  const std::chrono::milliseconds patience = std::chrono::seconds(patience_seconds);
+  for (const bool tcp : {true, false}) {
+    int never_told = 0, not_let_go = 0, stuck = 0, kept = 0, second_life_silent = 0;
+    std::chrono::duration<double> slowest_told{0}, slowest_second_life{0};
+    for (int round = 0; round < rounds; ++round) {
+      Case self(tcp, 256);
+      LinkChild child(*self.node, kChild, kFirst, tcp, true);
+      REQUIRE(self.turn_until([&] { return self.node->link->connected(kChild); }));
+      std::uint64_t sent = 0;
+      const auto send_some = [&] {
+        for (int i = 0; i < 4 && self.node->sink.lost(kChild) == 0; ++i) {
+          const auto message_class = i % 2 == 0 ? MessageClass::kDecode : MessageClass::kBulk;
+          const auto bytes = i == 3 ? std::size_t{300000} : std::size_t{14336};
+          if (self.node->link->send(kChild, self.frame(kFirst, message_class, sent, bytes)).ok()) ++sent;
+        }
+        self.node->sink.frames.clear();
+      };
+      // A different moment of the traffic in every round.
+      const auto enough = 60 + static_cast<std::uint64_t>(round) % 97;
+      REQUIRE(self.turn_until([&] { return send_some(), sent > enough; }));
+      auto begin = std::chrono::steady_clock::now();
+      child.signal(SIGKILL);
+      if (!self.turn_until([&] { return send_some(), self.node->sink.lost(kChild) > 0; }, patience)) ++never_told;
+      slowest_told = std::max<std::chrono::duration<double>>(slowest_told, std::chrono::steady_clock::now() - begin);
+      const bool rests = self.turn_until([&] { return self.link().unfinished() == 0 && self.link().arm(); },
+                                         std::min(patience, std::chrono::milliseconds(5000)));
+      if (!rests) ++not_let_go;
+      begin = std::chrono::steady_clock::now();
+      LinkChild again(*self.node, kChild, kSecond, tcp, true);
+      (void)self.node->link->send(kChild, self.frame(kSecond, MessageClass::kDecode, 7, 14336));
+      self.node->sink.frames.clear();
+      bool stopped = false;
+      const auto heard = [&] {
+        (void)self.link().arm();
+        stopped = stopped || self.link().stuck();
+        return !self.node->sink.frames.empty();
+      };
+      if (!self.turn_until(heard, patience)) {
+        ++second_life_silent;
+      } else {
+        slowest_second_life =
+            std::max<std::chrono::duration<double>>(slowest_second_life, std::chrono::steady_clock::now() - begin);
+      }
+      if (stopped) ++stuck;
+      self.node.reset();
+      if (self.pool.outstanding_bytes() != 0) ++kept;
+    }
+    std::printf(
+        "%s: %d killed; not told in %d s: %d; endpoints not let go in 5 s: %d; stuck: %d; payloads kept: %d; second "
+        "life "
+        "silent for %d s: %d; slowest told %.2f s, slowest first frame of a second life %.2f s\n",
+        tcp ? "tcp" : "shared memory", rounds, patience_seconds, never_told, not_let_go, stuck, kept, patience_seconds,
+        second_life_silent, slowest_told.count(), slowest_second_life.count());
+    std::fflush(stdout);
   }
 }
 
@@ -234,7 +299,7 @@ TEST_CASE("a peer that is killed while payloads are fetched leaves no buffer beh
   for (const bool tcp : {false, true}) {
     CAPTURE(tcp);
     Case self(tcp);
-    // A second life over shared memory may find the ring stopped by the death of the first: see UcxOptions.
+    // Over shared memory a second life may stay unheard: docs/adr/0002.
     const int rounds = tcp ? 3 : 1;
     for (int round = 0; round < rounds; ++round) {
       const Incarnation life(100 + static_cast<std::uint32_t>(round));
