@@ -65,7 +65,7 @@ int stream_tokens(Door& door, actors::GenerationRequest request, TokenPrinter& p
     printer.end(ended ? "cancelled" : "failed", ended ? "interrupted" : "the batcher's node does not answer");
     return job_failed(ended ? "interrupted" : "the batcher's node does not answer");
   }
-  printer.end(actors::name(end->reason), end->text);
+  printer.end(actors::name(end->reason), end->text, Journey{end->decoder_moves, end->waits});
   const bool complete = end->reason == actors::EndReason::kStop || end->reason == actors::EndReason::kLength;
   return complete ? kExitOk : job_failed(std::string(actors::name(end->reason)) + ": " + end->text);
 }

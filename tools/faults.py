@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -37,11 +38,13 @@ BATCHER_WORDS_SECONDS = 1.0
 LOST_PART_DEADLINE_MS = 6000
 
 
-def replayed_at(trace_file, node):
+def replayed_at(trace_file, node, since):
+    """A dispatch was outstanding there and done again elsewhere: lost with the node, or late beyond its deadline."""
     with open(trace_file) as file:
         events = json.load(file)
     events = events["traceEvents"] if isinstance(events, dict) else events
-    return any(e.get("name") == "replayed" and e.get("args", {}).get("a") == node for e in events)
+    return any(e["name"] in ("replayed", "hedged") and e["args"]["a"] == node and e["ts"] >= since * 1e6
+               for e in events if "ts" in e)
 
 
 def disturbed(cluster, fault, tokens, rng):
@@ -63,9 +66,9 @@ def disturbed(cluster, fault, tokens, rng):
     if trace is not None:
         trace.wait(timeout=60)
         node = cluster.nodes()[process]["node"]
-        counted = counted and os.path.exists(trace_file) and replayed_at(trace_file, node)
+        counted = counted and os.path.exists(trace_file) and replayed_at(trace_file, node, when)
     if loses == "trunk":
-        counted = counted and streams[0].end.get("moves", 1) > 0
+        counted = counted and streams[0].end is not None and streams[0].end["decoder_moves"] > 0
     return streams, at, when, counted
 
 
@@ -170,6 +173,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--once", action="store_true")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("faults.py was told to end"))  # the cluster is taken down on the way
     if args.once:
         args.runs = 1
     rng = random.Random(args.seed)
