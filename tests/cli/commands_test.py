@@ -113,8 +113,8 @@ class Commands(unittest.TestCase):
 
     def test_cluster_without_memory(self):
         """what cannot fit is refused in words that say what is missing"""
-        self.consort(FAILED, "up", self.cluster_file("small", memory="100kB"), "--ready-deadline", "20", says=["memory", "desk"])
-        self.consort(FAILED, "up", self.cluster_file("tight", memory="1500kB"), "--ready-deadline", "20", says=["memory"])
+        self.consort(FAILED, "up", self.cluster_file("small", memory="100kB"), says=["memory", "desk"])
+        self.consort(FAILED, "up", self.cluster_file("tight", memory="1500kB"), says=["memory"])
 
     def test_local_commands(self):
         """inspect, tokenize, generate and logits run with a model directory"""
