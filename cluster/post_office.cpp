@@ -34,7 +34,10 @@ constexpr std::size_t kPlanes = 2;
 // frame of the class that goes there anyway. Well below the time in which a window is used up.
 constexpr Duration kCreditDelay = std::chrono::milliseconds(250);
 constexpr std::uint32_t kOweAtMost = 4;  // a fourth of the window
-constexpr std::size_t kMaxPeers = 8192;  // workers, agents, and clients that have not said goodbye
+// Of one peer's frames that may wait until the first wire back to it is up. A join takes a round trip, in which a peer
+// sends its asks of one or two steps; a peer that sends more than a quarter of a window does not wait for answers.
+constexpr std::uint32_t kMaxWaitingSlots = 256;  // 16 MiB
+constexpr std::size_t kMaxPeers = 8192;          // workers, agents, and clients that have not said goodbye
 constexpr Duration kSayOverAgain = std::chrono::milliseconds(100);
 constexpr std::uint64_t kMaxRemainingUs = UINT32_MAX;
 
@@ -68,6 +71,8 @@ struct Peer {
   std::array<std::uint32_t, runtime::kMessageClassCount> owed{};                 // of theirs, free, not given back yet
   std::array<std::uint32_t, runtime::kMessageClassCount> held{};                 // of theirs, by asks not answered yet
   std::optional<Instant> told_over;
+  std::vector<Frame> waiting;  // over the data plane, for the first wire back: what they ask could not be answered
+  std::uint32_t waiting_slots = 0;
 };
 
 struct HeldSlot {
@@ -81,6 +86,7 @@ struct HeldSlot {
 std::vector<std::pair<std::string, std::uint64_t>> PostCounters::named() const {
   return {{"sent", sent},
           {"received", received},
+          {"waited", waited},
           {"no_credit", no_credit},
           {"no_route", no_route},
           {"expired", expired},
@@ -131,6 +137,8 @@ struct PostOffice::State {
 
   // --- in ---
   void take(Plane plane, NodeId from, Frame frame);
+  bool must_wait(Plane plane, NodeId from, Peer& source, const FrameHeader& header, std::size_t payload_bytes);
+  void take_waiting(NodeId from);
   bool take_own(Plane plane, NodeId from, Peer& source, const FrameHeader& header);
   bool source_lives(NodeId from, Peer& source, const FrameHeader& header);
   void say_over(NodeId node, Peer& to, Incarnation incarnation);
@@ -276,6 +284,9 @@ Status PostOffice::State::connect(Plane plane, NodeId node, const Wire& wire) {
     kept.wanted = false;
     kept.broke = true;
     out->disconnect(node);
+    if (plane == plane_to(node)) {
+      loop.asks_lost(node, {ErrorKind::kPeerDown, "the wire to " + words(node) + " led to an earlier process"});
+    }
   }
   CONSORT_RETURN_IF_ERROR(out->connect(node, wire.incarnation, wire.address, wire.token));
   kept.incarnation = wire.incarnation;
@@ -312,8 +323,13 @@ void PostOffice::State::take(Plane plane, NodeId from, Frame frame) {
   }
   Peer& source = peer(from);
   if (!source_lives(from, source, header)) return;
-  ++counters.received;
   source.wires[index(plane)].heard = now();
+  if (must_wait(plane, from, source, header, frame.payload.size())) {
+    ++counters.waited;
+    source.waiting.push_back(std::move(frame));
+    return;
+  }
+  ++counters.received;
   const auto c = index(header.message_class);
   if (header.credit_slots != 0) {
     source.credit[c] = std::min(source.credit[c] + header.credit_slots, kWindowSlots[c]);
@@ -348,6 +364,31 @@ void PostOffice::State::take(Plane plane, NodeId from, Frame frame) {
     owe(from, source, header.message_class, slots);
   }
   loop.receive_remote(header, {std::move(frame.metadata), std::move(frame.payload)});
+}
+
+// Others may hear of this process before it hears of them, and even before it knows its own life. What they ask then
+// could not be answered, nor refused in words: it waits until the first wire back is up, or has failed. From then on
+// every wire that is made starts with a reset, which ends their asks.
+bool PostOffice::State::must_wait(Plane plane, NodeId from, Peer& source, const FrameHeader& header,
+                                  std::size_t payload_bytes) {
+  if (plane != Plane::kData || plane_to(from) != Plane::kData) return false;
+  Wire& back = source.wires[index(plane)];
+  if (back.broke || link(plane)->connected(from)) return false;
+  const std::uint32_t slots = slots_of(header.message_class, payload_bytes);
+  if (source.waiting_slots + slots <= kMaxWaitingSlots) {
+    source.waiting_slots += slots;
+    return true;
+  }
+  back.broke = true;  // too much to keep: refused now, and said by the reset
+  take_waiting(from);
+  return false;
+}
+
+// In the order in which they came; what was said by a life that has ended meanwhile is refused as ever.
+void PostOffice::State::take_waiting(NodeId from) {
+  Peer& source = peer(from);
+  source.waiting_slots = 0;
+  for (Frame& frame : std::exchange(source.waiting, {})) take(Plane::kData, from, std::move(frame));
 }
 
 // Is the frame from a life that is not over? A later life than the known one means that the known one is over.
@@ -463,6 +504,7 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       loop.watch_again(node);
     }
     for (int c = 0; c < runtime::kMessageClassCount; ++c) give_back(node, of, static_cast<MessageClass>(c));
+    if (plane == Plane::kData) take_waiting(node);
   } else {
     ++counters.wires_lost;
     wire.wanted = false;
@@ -476,6 +518,7 @@ void PostOffice::State::peer_changed(Plane plane, NodeId node, PeerChange change
       loop.peer_down(node, lost);  // the node forgets a client with its wire: streams and monitors there are over
     } else if (plane == plane_to(node)) {
       loop.asks_lost(node, lost);
+      if (plane == Plane::kData) take_waiting(node);
     }
   }
   if (hint) hint(node, plane, change, why);
@@ -490,13 +533,19 @@ bool PostOffice::State::forget(NodeId node, Incarnation incarnation, std::string
   if (later_known) return true;  // its end was seen when the later one came
   drop_held(node, incarnation);
   of.credit = kWindowSlots;  // what is owed goes to the next life, which may have paid for it already
+  std::erase_if(of.waiting, [&](const Frame& frame) { return frame.header.source_incarnation <= incarnation; });
   Wire& data = of.wires[index(Plane::kData)];
-  if (data.wanted && data.incarnation <= incarnation) {
+  const bool wire_ends = data.wanted && data.incarnation <= incarnation;
+  if (wire_ends) {
     data = {};
     if (Link* out = link(Plane::kData)) out->disconnect(node);
   }
   // The control wire stays: over it a stopped process learns, when it wakes, that it is over.
   loop.peer_down(node, {ErrorKind::kPeerDown, std::move(why)}, incarnation);
+  // What was asked of a later life went over this wire too, and no word of its loss will come.
+  if (wire_ends) {
+    loop.asks_lost(node, {ErrorKind::kPeerDown, "the wire to " + words(node) + " was of a life that is over"});
+  }
   return true;
 }
 
@@ -538,6 +587,10 @@ void PostOffice::disconnect(Plane plane, NodeId peer) {
     wire.wanted = false;
   }
   if (Link* link = state_->link(plane)) link->disconnect(peer);
+  // A link does not tell of an end that it was asked for.
+  if (plane == state_->plane_to(peer)) {
+    state_->loop.asks_lost(peer, {ErrorKind::kPeerDown, "the wire to " + words(peer) + " was taken down"});
+  }
 }
 
 bool PostOffice::connected(Plane plane, NodeId peer) const {

@@ -40,6 +40,7 @@ inline constexpr runtime::MessageKind kIncarnationOverKind = 0x0012;  // to a li
 struct PostCounters {
   std::uint64_t sent = 0;
   std::uint64_t received = 0;
+  std::uint64_t waited = 0;     // of them, for the first wire back to their sender
   std::uint64_t no_credit = 0;  // refused here
   std::uint64_t no_route = 0;
   std::uint64_t expired = 0;       // asks past their deadline, dropped at either end

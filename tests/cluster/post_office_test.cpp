@@ -368,6 +368,132 @@ TEST_CASE("a later life takes the place of an earlier one by its first frame") {
   pair.check_rest();
 }
 
+// Node 2 begins another life, of which node 1 hears at once; `life` 0: it does not know it yet. It has no wire back.
+void begin_life(Pair& pair, std::uint32_t known, std::uint32_t life = 8) {
+  pair.b.reset();
+  pair.b = std::make_unique<LoopNode>(pair.mesh, pair.clock, NodeId{2}, Incarnation{known});
+  pair.b->loop.spawn_root(21, 0, [&pair] { return std::make_unique<Desk>(pair.desk); });
+  pair.run();
+  (void)pair.a.post->connect(Plane::kData, NodeId{2}, Incarnation{life}, pair.b->data.address(), pair.b->data.token());
+  pair.run();
+  REQUIRE(pair.a.post->connected(Plane::kData, NodeId{2}));
+  REQUIRE_FALSE(pair.b->post->connected(Plane::kData, NodeId{1}));
+}
+
+TEST_CASE("what is asked before there is a wire back waits for it, and keeps its order") {
+  for (const std::uint32_t known : {8u, 0u}) {
+    CAPTURE(known);
+    Pair pair;
+    begin_life(pair, known);
+    for (std::uint32_t i = 0; i < 5; ++i) pair.asker->send(pair.desk_ref(8), {i, 0, false});
+    for (std::uint32_t i = 0; i < 20; ++i) pair.asker->note(pair.desk_ref(8), i);
+    pair.run(50ms);
+    CHECK(pair.desk->questions == 0);
+    CHECK(pair.b->post->counters().waited == 1 + 25);  // the reset that follows an earlier life's wire, too
+    CHECK(pair.b->post->last_heard(NodeId{1}, Plane::kData).has_value());  // it lives, all the same
+    if (known == 0) {
+      pair.b->data.set_incarnation(Incarnation{8});
+      pair.b->loop.set_incarnation(Incarnation{8});
+      pair.run(50ms);
+      CHECK(pair.desk->questions == 0);
+    }
+    pair.b->connect(pair.a);
+    pair.run(50ms);
+    CHECK(pair.asker->answered == 5);
+    CHECK(pair.asker->errors.empty());
+    REQUIRE(pair.desk->notes.size() == 20);
+    for (std::uint32_t i = 0; i < 20; ++i) CHECK(pair.desk->notes[i] == i);
+    CHECK(pair.a.post->counters().credit_resets == 0);
+    pair.check_rest();
+  }
+}
+
+TEST_CASE("what waits for the first wire back is fenced when it is taken") {
+  Pair pair;
+  begin_life(pair, 0);
+  pair.asker->send(pair.desk_ref(8), {1, 0, false});
+  pair.run(50ms);
+  // It is given a later life than the one that was asked.
+  pair.b->data.set_incarnation(Incarnation{9});
+  pair.b->loop.set_incarnation(Incarnation{9});
+  pair.b->connect(pair.a);
+  pair.run(50ms);
+  CHECK(pair.desk->questions == 0);
+  CHECK(pair.b->post->counters().stale_target == 1);
+  REQUIRE(pair.asker->errors.size() == 1);  // by the later life's first frame, or by its refusal
+  pair.asker->send(pair.desk_ref(9), {2, 0, false});
+
+  // And a sender whose life is over by then is not heard.
+  Pair other;
+  begin_life(other, 8);
+  other.asker->send(other.desk_ref(8), {1, 0, false});
+  other.run(50ms);
+  other.b->post->expect(NodeId{1}, Incarnation{6});
+  other.b->connect(other.a);
+  other.run(50ms);
+  CHECK(other.desk->questions == 0);
+}
+
+TEST_CASE("more than may wait for the first wire back is refused, and the wire's first word ends the asks") {
+  Pair pair;
+  begin_life(pair, 8);
+  for (std::uint32_t i = 0; i < 300; ++i) pair.asker->send(pair.desk_ref(8), {i, 0, false}, 60s);
+  pair.run(50ms);
+  CHECK(pair.b->post->counters().waited == 256);
+  CHECK(pair.desk->questions == 300);  // their answers find no wire
+  CHECK(pair.asker->answered == 0);
+  pair.b->connect(pair.a);
+  pair.run(50ms);
+  REQUIRE(pair.asker->errors.size() == 300);
+  CHECK(pair.asker->errors[0].kind == ErrorKind::kPeerDown);
+  pair.check_rest();
+}
+
+TEST_CASE("a wire back that fails makes nobody wait for their deadline") {
+  Pair pair;
+  begin_life(pair, 8);
+  pair.asker->send(pair.desk_ref(8), {1, 0, false}, 60s);
+  pair.run(50ms);
+  auto token = pair.a.data.token();
+  token[0] ^= std::byte{1};
+  (void)pair.b->post->connect(Plane::kData, NodeId{1}, Incarnation{5}, pair.a.data.address(), token);
+  pair.run(50ms);
+  CHECK(pair.desk->questions == 1);
+  CHECK(pair.asker->answered == 0);
+  pair.b->connect(pair.a);
+  pair.run(50ms);
+  REQUIRE(pair.asker->errors.size() == 1);
+  CHECK(pair.asker->errors[0].kind == ErrorKind::kPeerDown);
+  pair.check_rest();
+}
+
+TEST_CASE("a wire that this side takes down ends what was asked over it") {
+  Pair pair;
+  pair.asker->send(pair.desk_ref(), {1, 0, true}, 60s);
+  pair.run();
+  pair.a.post->disconnect(Plane::kControl, NodeId{2});  // another plane
+  pair.run();
+  CHECK(pair.asker->errors.empty());
+  pair.a.post->disconnect(Plane::kData, NodeId{2});
+  pair.run();
+  REQUIRE(pair.asker->errors.size() == 1);
+  CHECK(pair.asker->errors[0].kind == ErrorKind::kPeerDown);
+  pair.desk->kept.clear();
+  pair.a.connect(*pair.b);
+  pair.b->connect(pair.a);
+  pair.check_rest();
+}
+
+TEST_CASE("what was asked of a later life over an ended life's wire ends with that wire") {
+  Pair pair;
+  // The wire still leads to life 7, as far as node 1 knows; a ref to life 8 came with some message.
+  pair.asker->send(pair.desk_ref(8), {1, 0, true}, 60s);
+  pair.a.post->forget(NodeId{2}, Incarnation{7}, "declared dead");
+  pair.run();
+  REQUIRE(pair.asker->errors.size() == 1);
+  CHECK(pair.asker->errors[0].kind == ErrorKind::kPeerDown);
+}
+
 TEST_CASE("what a peer sends is heard per plane") {
   Pair pair;
   pair.clock.time += 1s;
