@@ -111,6 +111,14 @@ Status wait_ready(const ClusterState& state, Client& client, std::chrono::steady
                  "the cluster is not ready in time" + (last_trouble.empty() ? std::string() : ": " + last_trouble));
 }
 
+bool an_agent_lives(const ClusterState& state) {
+  for (const auto& agent : state.processes.agents) {
+    const auto pid = state.folder.living_process(agent.name);
+    if (pid && is_running(*pid)) return true;
+  }
+  return false;
+}
+
 void take_down(const ClusterState& state, Client& client) {
   for (const auto& agent : state.processes.agents) {
     const runtime::RefTo<cluster::NodeAgentProtocol> ref{
@@ -118,14 +126,9 @@ void take_down(const ClusterState& state, Client& client) {
     (void)client.ask(ref, cluster::Shutdown{}, kShutdownDeadline);  // where it does not answer, it is killed below
   }
   const auto deadline = std::chrono::steady_clock::now() + kShutdownDeadline;
-  const auto lives = [&] {
-    for (const auto& agent : state.processes.agents) {
-      const auto pid = state.folder.living_process(agent.name);
-      if (pid && is_running(*pid)) return true;
-    }
-    return false;
-  };
-  while (lives() && std::chrono::steady_clock::now() < deadline) client.turn_until([] { return false; }, kPollEvery);
+  while (an_agent_lives(state) && std::chrono::steady_clock::now() < deadline) {
+    client.turn_until([] { return false; }, kPollEvery);
+  }
   kill_leftovers(state);
 }
 
@@ -163,7 +166,14 @@ int run_up(const UpOptions& options) {
   std::fprintf(stderr, "cluster '%s' is ready: a token has crossed every node\n", state->config.name.c_str());
   if (options.detach) return kExitOk;
   std::fprintf(stderr, "Ctrl-C takes it down\n");
-  while (stop_asked == 0) (*client)->turn_until([] { return stop_asked != 0; }, std::chrono::seconds(1));
+  while (stop_asked == 0) {
+    (*client)->turn_until([] { return stop_asked != 0; }, std::chrono::seconds(1));
+    if (stop_asked == 0 && !an_agent_lives(*state)) {
+      kill_leftovers(*state);
+      std::fprintf(stderr, "cluster '%s' was taken down from elsewhere\n", state->config.name.c_str());
+      return kExitOk;
+    }
+  }
   take_down(*state, **client);
   return kExitOk;
 }

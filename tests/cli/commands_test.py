@@ -154,9 +154,8 @@ class Commands(unittest.TestCase):
         self.consort(OK, "up", path, "--detach", "--numeric-plan", plan)
         self.consort(OK, "down", path)
 
-    def test_up_in_the_foreground(self):
-        """up without --detach stays until it is interrupted, and takes the cluster down"""
-        path = self.cluster_file("foreground", text=CLUSTER.replace("commands", "foreground"))
+    def up_in_the_foreground(self, path, end):
+        """What `consort up` says after it was ready and end(process) was called; it must exit with 0."""
         process = subprocess.Popen([real.Program.path, "up", path], env=self.environment, stderr=subprocess.PIPE, text=True)
         try:
             said = ""
@@ -164,12 +163,24 @@ class Commands(unittest.TestCase):
                 line = process.stderr.readline()
                 self.assertNotEqual(line, "", said)
                 said += line
-            process.terminate()
+            end(process)
             self.assertEqual(process.wait(real.COMMAND_SECONDS), OK)
+            return process.stderr.read()
         finally:
             process.kill()
             process.stderr.close()
+
+    def test_up_in_the_foreground(self):
+        """up without --detach stays until it is interrupted, and takes the cluster down"""
+        path = self.cluster_file("foreground", text=CLUSTER.replace("commands", "foreground"))
+        self.up_in_the_foreground(path, lambda process: process.terminate())
         self.consort(OK, "down", path, says=["not up"])
+
+    def test_down_from_elsewhere(self):
+        """up without --detach ends, and says so, when its cluster is taken down by another command"""
+        path = self.cluster_file("elsewhere", text=CLUSTER.replace("commands", "elsewhere"))
+        said = self.up_in_the_foreground(path, lambda _: self.consort(OK, "down", path, says=["is down"]))
+        self.assertIn("taken down from elsewhere", said)
 
     def test_simulate(self):
         """a seed gives the same events every time; a fault plan that names nobody exits with 2"""
