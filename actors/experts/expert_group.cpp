@@ -154,6 +154,9 @@ Outcome<std::shared_ptr<ExpertGroup::Computation>> ExpertGroup::prepare(ComputeP
 }
 
 void ExpertGroup::on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, const runtime::Context& context) {
+  if (owed_.size() >= kMostComputations) {
+    return reply.reject({ErrorKind::kExhausted, std::to_string(owed_.size()) + " computations wait here already"});
+  }
   auto prepared = prepare(std::move(message), context);
   if (!prepared.ok()) return reply.reject(std::move(prepared).error());
   const std::shared_ptr<Computation> work = std::move(prepared).value();

@@ -26,6 +26,11 @@ struct ExpertGroupParts {
   bool is_timed_by_model = false;  // the device's time is computed, not spent: a probe need not repeat what it times
 };
 
+// Asked for and not yet answered by one ExpertGroup. A Decoder has a few dispatches out for each of its micro-batches,
+// so that hundreds wait only for somebody who does not wait for answers; the executor takes more than this many as a
+// bug.
+inline constexpr std::size_t kMostComputations = 1024;
+
 class ExpertGroup final : public runtime::ActorOf<ExpertGroup, ExpertGroupProtocol> {
  public:
   // `view` may be null until Membership tells one.

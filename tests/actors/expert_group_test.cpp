@@ -161,6 +161,35 @@ TEST_CASE("outputs are those of compute_part, in the order of the request") {
   CHECK(std::equal(got.begin(), got.end(), bytes, bytes + expected.size() * sizeof(float)));
 }
 
+TEST_CASE("more computations than may wait are refused, and those that wait are done") {
+  const TinyModel model;
+  Group group(model);
+  REQUIRE(group.ask<cluster::PartHolder>(parts_of_layer(model, 1, 1)).ok());
+  std::vector<std::shared_ptr<std::optional<Outcome<actors::PartOutputs>>>> answers;
+  for (std::size_t i = 0; i < actors::kMostComputations + 50; ++i) {
+    answers.push_back(std::make_shared<std::optional<Outcome<actors::PartOutputs>>>());
+    group.post<actors::ExpertGroupProtocol>(two_rows(model, 1, model.plan.digest()), answers.back());
+  }
+  const auto all_answered = [&] {
+    return std::ranges::all_of(answers, [](const auto& answer) { return answer->has_value(); });
+  };
+  REQUIRE(group.world.run_until(all_answered, "answers").ok());
+  std::size_t done = 0;
+  std::size_t refused = 0;
+  for (const auto& answer : answers) {
+    if ((*answer)->ok()) {
+      ++done;
+    } else {
+      refused += (*answer)->error().kind == ErrorKind::kExhausted &&
+                 (*answer)->error().text.find("computations wait") != std::string::npos;
+    }
+  }
+  CHECK(done >= actors::kMostComputations);
+  CHECK(refused > 0);
+  CHECK(done + refused == answers.size());
+  CHECK(group.ask<actors::ExpertGroupProtocol>(two_rows(model, 1, model.plan.digest())).ok());
+}
+
 TEST_CASE("another cut, a part that is not here and rows of another model are refused, never computed") {
   const TinyModel model;
   auto view = std::make_shared<cluster::ClusterView>();
