@@ -24,8 +24,9 @@ enum class PayloadCrc : std::uint8_t {
 };  // kAuto: on, except where only shared memory carries the lane
 
 struct UcxOptions {
-  // Between processes of one host. With UCX 1.13.1 a killed process can harm the others: after 6 of 40 deaths under
-  // traffic its next life was not heard for 10 s. With TCP after none. docs/adr/0002 has the counts; see stuck().
+  // Between processes of one host. With UCX 1.13.1 a killed process can harm the others: after 8 of 80 deaths under
+  // traffic its next life was not heard for 10 s or more. With TCP after none. docs/adr/0002 has the counts; see
+  // stuck().
   bool shared_memory = false;
   std::string transports;   // UCX_TLS; "": tcp, sm by shared_memory, and what verbs devices offer
   std::string net_devices;  // UCX_NET_DEVICES; "": UCX chooses

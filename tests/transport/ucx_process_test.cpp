@@ -175,7 +175,7 @@ TEST_CASE("a killed peer is noticed, and its sender never waits") {
 
     self.check_rest();
 
-    // Over shared memory 6 of 40 new lives were not heard within 10 s: docs/adr/0002.
+    // Over shared memory 8 of 80 new lives were not heard within 10 s: docs/adr/0002.
     if (!tcp) continue;
     LinkChild again(*self.node, kChild, kSecond, tcp, true);  // a new life of the same node
     REQUIRE(self.node->link->send(kChild, self.frame(kSecond, MessageClass::kDecode, 7, 14336)).ok());
