@@ -154,7 +154,7 @@ Outcome<std::shared_ptr<ExpertGroup::Computation>> ExpertGroup::prepare(ComputeP
 }
 
 void ExpertGroup::on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, const runtime::Context& context) {
-  if (owed_.size() >= kMostComputations) {
+  if (owed_.size() >= parts_.most_computations) {
     return reply.reject({ErrorKind::kExhausted, std::to_string(owed_.size()) + " computations wait here already"});
   }
   auto prepared = prepare(std::move(message), context);

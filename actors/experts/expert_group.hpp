@@ -24,12 +24,10 @@ struct ExpertGroupParts {
   runtime::BufferPool* buffers = nullptr;                                             // outputs are taken from here
   std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;  // of LoadParts; may be empty
   bool is_timed_by_model = false;  // the device's time is computed, not spent: a probe need not repeat what it times
+  // Asked for and not yet answered. A Decoder has a few dispatches out for each of its micro-batches, so that this many
+  // wait only for somebody who does not wait for answers; the executor takes 65,536 for a bug.
+  std::size_t most_computations = 1024;
 };
-
-// Asked for and not yet answered by one ExpertGroup. A Decoder has a few dispatches out for each of its micro-batches,
-// so that hundreds wait only for somebody who does not wait for answers; the executor takes more than this many as a
-// bug.
-inline constexpr std::size_t kMostComputations = 1024;
 
 class ExpertGroup final : public runtime::ActorOf<ExpertGroup, ExpertGroupProtocol> {
  public:
