@@ -19,7 +19,7 @@ enum class FaultKind : std::uint8_t {
   kBreak,    // the data connection between two nodes ends; both ends notice
   kPart,     // nothing gets from `process` to `other` for `time`, on both wires, both ways
   kStall,    // what goes from `process` to `other` arrives after `time`
-  kCorrupt,  // one bit of the next frame from `process` to `other`
+  kCorrupt,  // one bit of the next frame from `process` to `other`, which ends its connection
   kSlow,     // everything that `process` does takes ten times as long, for `time`
 };
 
