@@ -17,7 +17,7 @@ using runtime::Outcome;
 
 namespace {
 
-constexpr auto kStatusDeadline = std::chrono::seconds(5);
+constexpr auto kBatcherPatience = std::chrono::seconds(5);  // its node may just be starting again
 constexpr auto kSliceDeadline = std::chrono::seconds(30);
 constexpr auto kEndSlack =
     std::chrono::seconds(5);  // the Batcher ends a stream at its deadline; the words need a moment
@@ -33,8 +33,7 @@ struct Door {
 Outcome<Door> open_door(const ClusterState& state) {
   Door door;
   CONSORT_TRY(door.client, Client::open(state));
-  CONSORT_TRY(const cluster::ClusterStatusReport report, door.client->status(kStatusDeadline));
-  CONSORT_TRY(door.batcher, door.client->batcher(*report.view));
+  CONSORT_TRY(door.batcher, door.client->find_batcher(kBatcherPatience));
   return door;
 }
 
@@ -65,7 +64,7 @@ int stream_tokens(Door& door, actors::GenerationRequest request, TokenPrinter& p
     printer.end(ended ? "cancelled" : "failed", ended ? "interrupted" : "the batcher's node does not answer");
     return job_failed(ended ? "interrupted" : "the batcher's node does not answer");
   }
-  printer.end(actors::name(end->reason), end->text);
+  printer.end(actors::name(end->reason), end->text, Journey{end->decoder_moves, end->waits});
   const bool complete = end->reason == actors::EndReason::kStop || end->reason == actors::EndReason::kLength;
   return complete ? kExitOk : job_failed(std::string(actors::name(end->reason)) + ": " + end->text);
 }

@@ -1,6 +1,7 @@
 // The program: flags to options, one command to run.
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 
@@ -45,8 +46,10 @@ void add_source(CLI::App& command, ModelSource& source) {
   auto* model = command.add_option("--model", source.model_dir, "model directory: run in this one process");
   auto* cluster = command.add_option("--cluster", source.cluster_file, "cluster file: run on the cluster that is up");
   model->excludes(cluster);
-  command.add_option("--numeric-plan", source.numeric_plan_file,
-                     "with --model: compute with this plan (from `consort status --numeric-plan`)");
+  command
+      .add_option("--numeric-plan", source.numeric_plan_file,
+                  "with --model: compute with this plan (from `consort status --numeric-plan`)")
+      ->excludes(cluster);
   command.parse_complete_callback([&source] {
     if (source.model_dir.empty() == source.cluster_file.empty()) {
       throw CLI::ValidationError("say either --model DIR or --cluster FILE");
@@ -168,6 +171,11 @@ int main(int argc, char** argv) {
   add_cluster_commands(app, options);
   add_model_commands(app, options);
   add_process_commands(app, options);
+  // CLI11 would only say that a command is missing.
+  const auto is_asked = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && std::ranges::none_of(app.get_subcommands({}), is_asked)) {
+    return wrong_use("there is no command '" + std::string(argv[1]) + "': see consort --help");
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

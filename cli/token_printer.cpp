@@ -32,12 +32,16 @@ void TokenPrinter::token(std::int32_t id, float logprob, std::uint32_t logits_cr
   print(decoder_ ? text : (count_ > 1 ? "," : "") + std::to_string(id));
 }
 
-void TokenPrinter::end(std::string_view reason, std::string_view text) {
+void TokenPrinter::end(std::string_view reason, std::string_view text, std::optional<Journey> journey) {
   const std::string rest = decoder_ ? decoder_->finish() : std::string();
   const auto now = std::chrono::steady_clock::now();
   if (json_) {
     boost::json::object line{{"end", reason}, {"tokens", count_}};
     if (!text.empty()) line["why"] = text;
+    if (journey) {
+      line["decoder_moves"] = journey->decoder_moves;
+      line["waits"] = journey->waits;
+    }
     if (!rest.empty()) line["text"] = rest;
     return print_line(line);
   }

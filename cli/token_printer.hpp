@@ -12,6 +12,12 @@
 
 namespace consort::cli {
 
+// What happened on the way of a request through a cluster.
+struct Journey {
+  std::uint32_t decoder_moves = 0;  // prefilled again on another Decoder
+  std::uint32_t waits = 0;          // steps that left it out because a part was nowhere to be had
+};
+
 class TokenPrinter {
  public:
   // Without a tokenizer the text is the ids.
@@ -20,7 +26,7 @@ class TokenPrinter {
   void token(std::int32_t id, float logprob, std::uint32_t logits_crc);
   // reason: "stop", "length", ...; text says more where it was not one of these two. Prints the speed to standard
   // error.
-  void end(std::string_view reason, std::string_view text);
+  void end(std::string_view reason, std::string_view text, std::optional<Journey> journey = std::nullopt);
   int count() const { return count_; }
 
  private:

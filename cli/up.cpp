@@ -96,6 +96,7 @@ Status wait_ready(const ClusterState& state, Client& client, std::chrono::steady
     if (report.ok()) {
       lines.look(*report->view);
       last_trouble = report->trouble;
+      if (report->needs_operator) return failure(ErrorKind::kInvalid, "the cluster cannot start: " + report->trouble);
       if (all_ready(*report->view)) {
         CONSORT_TRY(const auto batcher, client.batcher(*report->view));
         const auto warm = client.ask(batcher, actors::WarmUp{}, kWarmUpDeadline);

@@ -161,6 +161,7 @@ struct ClusterStatusReport $Wire.kind(0x0121) {
   suspected @4 :List(UInt32);
   coordinatorReachable @5 :Bool;
   counters @6 :List(Counter);
+  needsOperator @7 :Bool;
   struct Counter {
     name @0 :Text;
     value @1 :UInt64;

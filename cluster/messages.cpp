@@ -329,6 +329,7 @@ Outcome<WireMessage> Codec<cluster::ClusterStatusReport>::encode(const cluster::
   return wire::encode_table<schema::ClusterStatusReport>([&](schema::ClusterStatusReport::Builder out) {
     wire::write(out.initView(), message.view == nullptr ? ClusterView{} : *message.view);
     out.setTrouble(message.trouble);
+    out.setNeedsOperator(message.needs_operator);
     out.setPrediction(message.prediction);
     out.setAnsweredBy(message.answered_by.value);
     auto suspected = out.initSuspected(static_cast<unsigned>(message.suspected.size()));
@@ -347,6 +348,7 @@ Outcome<cluster::ClusterStatusReport> Codec<cluster::ClusterStatusReport>::decod
         cluster::ClusterStatusReport message;
         message.view = std::make_shared<const ClusterView>(wire::read(in.getView()));
         message.trouble = wire::text(in.getTrouble());
+        message.needs_operator = in.getNeedsOperator();
         message.prediction = wire::text(in.getPrediction());
         message.answered_by = NodeId{in.getAnsweredBy()};
         const auto suspected = in.getSuspected();

@@ -193,9 +193,10 @@ struct LeaveCluster : SystemMessage {
 
 struct ClusterStatusReport : SystemMessage {
   static constexpr runtime::MessageKind kKind = 0x0121;
-  ClusterViewPtr view;     // without tokens
-  std::string trouble;     // why there is no placement, in words; empty: nothing wrong
-  std::string prediction;  // what the planner expects of the placement; Coordinator only
+  ClusterViewPtr view;          // without tokens
+  std::string trouble;          // why there is no placement, in words; empty: nothing wrong
+  bool needs_operator = false;  // the trouble does not pass by itself: a node is given up or refused, or no plan fits
+  std::string prediction;       // what the planner expects of the placement; Coordinator only
   runtime::NodeId answered_by;
   std::vector<runtime::NodeId> suspected;  // as the answering worker sees it
   bool coordinator_reachable = true;

@@ -120,7 +120,8 @@ void Prober::next_peer() {
 }
 
 void Prober::finish() {
-  profile_.link_delay_seconds = median(delays_);
+  // A journey is both ends' links; the nearest peer's adds least to this node's own.
+  profile_.link_delay_seconds = delays_.empty() ? 0 : std::ranges::min(delays_);
   profile_.link_bytes_per_second = median(rates_);
   if (options_.agent) tell(*options_.agent, ReleaseProbeTurn{{}, options_.node});
   done_(profile_);

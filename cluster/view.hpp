@@ -37,7 +37,7 @@ struct NodeProfile {
   double expert_bytes_per_second = 0;  // weights of real parts read and multiplied for one row, on its own executor
   std::uint64_t memory_bytes = 0;      // its limit for weights and KV
   std::uint64_t trunk_bytes = 0;       // held already: trunk weights and KV pages
-  double link_delay_seconds = 0;       // median of half a round trip to the other workers
+  double link_delay_seconds = 0;       // half a round trip to the nearest other worker
   double link_bytes_per_second = 0;
 };
 

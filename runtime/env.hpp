@@ -90,7 +90,7 @@ class EventSource {
  public:
   virtual ~EventSource() = default;
   virtual bool poll() = 0;               // true: did something
-  virtual int fd() const { return -1; }  // for epoll; -1: only by time
+  virtual int fd() const { return -1; }  // for epoll, the same as long as it is a source; -1: only by time
   virtual bool arm() { return true; }    // before sleeping; false: there is work already, turn again
 };
 

@@ -33,6 +33,7 @@ struct EventLoop::State {
   DeadLetters dead;
   std::shared_ptr<Poster::Inbox> inbox = std::make_shared<Poster::Inbox>();
   std::vector<EventSource*> sources;
+  std::uint64_t sources_version = 0;
   std::atomic<bool> stopping{false};
   std::function<void(ActorId, MessageKind)> observer;
   LoopCounts counts;

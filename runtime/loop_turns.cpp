@@ -57,8 +57,15 @@ void EventLoop::State::read_clock() {
   now = loop.env_->clock.now();
 }
 
-void EventLoop::add_source(EventSource& source) { state_->sources.push_back(&source); }
-void EventLoop::remove_source(EventSource& source) { std::erase(state_->sources, &source); }
+void EventLoop::add_source(EventSource& source) {
+  state_->sources.push_back(&source);
+  ++state_->sources_version;
+}
+
+void EventLoop::remove_source(EventSource& source) {
+  std::erase(state_->sources, &source);
+  ++state_->sources_version;
+}
 
 void EventLoop::set_observer(std::function<void(ActorId, MessageKind)> observer) {
   state_->observer = std::move(observer);
@@ -211,7 +218,7 @@ void EventLoop::run(Duration spin) {
     Duration longest = kLongestSleep;
     if (const auto next = state.timers.next()) longest = std::clamp(*next - state.now, Duration::zero(), kLongestSleep);
     ++state.counts.sleeps;
-    sleeper.sleep(state.sources, longest);
+    sleeper.sleep(state.sources, state.sources_version, longest);
   }
   state.stopping.store(false);
 }
@@ -224,7 +231,7 @@ bool EventLoop::run_until(const std::function<bool()>& done, Instant deadline) {
     if (state.now >= deadline) return false;
     Duration longest = std::min<Duration>(kLongestSleep, deadline - state.now);
     if (const auto next = state.timers.next()) longest = std::clamp(*next - state.now, Duration::zero(), longest);
-    sleeper.sleep(state.sources, longest);
+    sleeper.sleep(state.sources, state.sources_version, longest);
   }
   return true;
 }

@@ -16,6 +16,7 @@ import time
 
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 DEFAULT_TIMEOUT_SECONDS = 1500
+LAST_WORDS_SECONDS = 20
 
 
 def listed(build):
@@ -26,15 +27,26 @@ def listed(build):
             yield test["name"], test["command"], properties.get("WORKING_DIRECTORY", build)
 
 
+def end(process):
+    """First asks: a test that has a cluster up takes it down."""
+    process.terminate()
+    try:
+        process.wait(LAST_WORDS_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def run(name, command, folder, log_folder):
     """Returns (passed, failed, skipped) and the lines worth showing."""
     log = os.path.join(log_folder, name + ".log")
     with open(log, "w+", errors="replace") as out:
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
-            code = subprocess.run(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                  timeout=DEFAULT_TIMEOUT_SECONDS).returncode
+            code = process.wait(DEFAULT_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             code = f"no end after {DEFAULT_TIMEOUT_SECONDS} s"
+            end(process)
         out.seek(0)
         lines = out.read().splitlines()
     counts = next((m for line in reversed(lines) if (m := SUMMARY.match(line))), None)

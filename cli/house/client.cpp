@@ -19,6 +19,8 @@ namespace {
 
 constexpr std::uint32_t kClientNodeBits = 0x00FFFFFF;
 constexpr auto kCoordinatorDeadline = std::chrono::seconds(1);  // it answers in milliseconds or is not there
+constexpr auto kWorkerDeadline = std::chrono::seconds(1);
+constexpr auto kLookAgain = std::chrono::milliseconds(100);
 constexpr std::uint32_t kAskerIndex = 0;
 
 }  // namespace
@@ -85,10 +87,7 @@ Outcome<cluster::ClusterStatusReport> Client::status(runtime::Duration deadline)
   auto report = ask(coordinator, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
   if (report.ok()) return report;
   for (const auto& worker : parts_->processes.workers) {
-    const runtime::RefTo<cluster::MembershipProtocol> membership{
-        {worker.node, {}, cluster::actor_id(Role::kMembership)}};
-    auto answer =
-        ask(membership, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
+    auto answer = status_of_worker(worker.node);
     if (!answer.ok()) continue;
     answer->coordinator_reachable = false;
     return answer;
@@ -104,6 +103,28 @@ Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::batcher(const cluster::
   }
   return runtime::RefTo<actors::BatcherProtocol>{
       {member->node, member->incarnation, cluster::actor_id(Role::kBatcher)}};
+}
+
+Outcome<cluster::ClusterStatusReport> Client::status_of_worker(runtime::NodeId worker) {
+  const runtime::RefTo<cluster::MembershipProtocol> membership{{worker, {}, cluster::actor_id(Role::kMembership)}};
+  return ask(membership, cluster::ClusterStatus{}, kWorkerDeadline);
+}
+
+Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::find_batcher(runtime::Duration deadline) {
+  const runtime::Instant end = now() + deadline;
+  while (true) {
+    const auto report = status(deadline);
+    if (!report.ok()) return report.error();
+    auto found = batcher(*report->view);
+    if (found.ok()) return found;
+    for (const auto& worker : parts_->processes.workers) {
+      const auto seen = status_of_worker(worker.node);
+      if (!seen.ok()) continue;
+      if (auto there = batcher(*seen->view); there.ok()) return there;
+    }
+    if (now() >= end) return found;
+    turn_until([] { return false; }, kLookAgain);
+  }
 }
 
 runtime::ActorRef Client::start_stream(runtime::RefTo<actors::BatcherProtocol> batcher,

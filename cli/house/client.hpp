@@ -41,6 +41,8 @@ class Client {
   runtime::Outcome<cluster::ClusterStatusReport> status(runtime::Duration deadline);
   // The Batcher of the view; kPeerDown in words where its node is not there.
   runtime::Outcome<runtime::RefTo<actors::BatcherProtocol>> batcher(const cluster::ClusterView& view) const;
+  // Looked for until it is found: a Coordinator that has just started knows of no life yet, workers do.
+  runtime::Outcome<runtime::RefTo<actors::BatcherProtocol>> find_batcher(runtime::Duration deadline);
   // Starts a generation on this client's loop; turn_until lets it run.
   runtime::ActorRef start_stream(runtime::RefTo<actors::BatcherProtocol> batcher, actors::GenerationRequest request,
                                  actors::StreamEvents events);
@@ -50,6 +52,8 @@ class Client {
   static constexpr runtime::Duration kAnswerSlack = std::chrono::milliseconds(500);  // the ask's own timer comes first
 
  private:
+  runtime::Outcome<cluster::ClusterStatusReport> status_of_worker(runtime::NodeId worker);
+
   // An actor that asks for others.
   class Asker final : public runtime::ActorOf<Asker, runtime::Protocol<>> {
    public:

@@ -52,13 +52,16 @@ void Sleeper::follow(const std::vector<EventSource*>& sources) {
     // A descriptor that was closed has left epoll by itself.
     if (std::find(wanted.begin(), wanted.end(), fd) == wanted.end()) ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr);
   }
-  // Every time: the number of a closed descriptor may have been given to a new one, which epoll does not know yet.
+  // All of them: the number of a closed descriptor may have been given to a new one, which epoll does not know yet.
   for (const int fd : wanted) add(epoll_fd_, fd);
   followed_ = std::move(wanted);
 }
 
-void Sleeper::sleep(const std::vector<EventSource*>& sources, Duration longest) {
-  follow(sources);
+void Sleeper::sleep(const std::vector<EventSource*>& sources, std::uint64_t version, Duration longest) {
+  if (version_ != version) {
+    follow(sources);
+    version_ = version;
+  }
   inbox_.prepare_sleep();
   bool idle = inbox_.empty();
   for (std::size_t i = 0; idle && i < sources.size(); ++i) idle = sources[i]->arm();

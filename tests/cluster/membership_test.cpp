@@ -272,6 +272,7 @@ TEST_CASE("without restart a lost worker stays away and status says so") {
   REQUIRE(answer.has_value());
   REQUIRE(answer->ok());
   CHECK((*answer)->trouble.find("worker3 ended and is not started again: signal 9") != std::string::npos);
+  CHECK((*answer)->needs_operator);
   CHECK((*answer)->prediction.find("parts") != std::string::npos);
   for (const Member& member : (*answer)->view->members) CHECK(member.data_token == LinkToken{});
 }
@@ -338,6 +339,7 @@ TEST_CASE("what does not fit is not planned, and status says what is missing") {
   REQUIRE(answer.has_value());
   REQUIRE(answer->ok());
   CHECK((*answer)->trouble.find("are missing") != std::string::npos);
+  CHECK((*answer)->needs_operator);
 }
 
 TEST_CASE("a worker with other model files is refused in words") {

@@ -169,6 +169,7 @@ TEST_CASE("a status report travels whole") {
   ClusterStatusReport report;
   report.view = std::make_shared<const ClusterView>(some_view(10));
   report.trouble = "memory is missing";
+  report.needs_operator = true;
   report.prediction = "3 ms per token";
   report.answered_by = NodeId{2};
   report.suspected = {NodeId{1}, NodeId{3}};
@@ -177,6 +178,7 @@ TEST_CASE("a status report travels whole") {
   const auto back = travel(report);
   check_same(*back.view, *report.view);
   CHECK(back.trouble == report.trouble);
+  CHECK(back.needs_operator);
   CHECK(back.suspected == report.suspected);
   CHECK_FALSE(back.coordinator_reachable);
   CHECK(back.counters == report.counters);

@@ -271,7 +271,7 @@ TEST_CASE("the adder answers as transformers does") {
   auto model = load(directory);
   runtime::InlineWorkers workers;
   const json::value answers = json::parse(read_file(kReference / "adder-answers.json"));
-  CHECK(answers.as_array().size() == 50);
+  CHECK(answers.as_array().size() == 100);
   for (const json::value& answer : answers.as_array()) {
     std::vector<std::int32_t> prompt;
     for (const json::value& id : answer.at("prompt_ids").as_array())
