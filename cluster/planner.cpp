@@ -55,54 +55,93 @@ std::vector<SizedPart> parts_of(const PlanModel& model, const std::vector<Numeri
   return parts;
 }
 
-// One row of one layer after the other: experts drawn evenly, their parts computed where they are the first choice.
-// A layer takes as long as its slowest node: its parts' bytes at its speed, plus the way there and back for one row.
-double seconds_per_token(const PlanRequest& request, const PlacementTable& placement) {
-  const PlanModel& model = request.model;
-  if (model.expert_layers.empty() || model.n_routed_experts == 0) return 0;
-  std::map<runtime::NodeId, std::size_t> index;
-  for (std::size_t n = 0; n < request.nodes.size(); ++n) index[request.nodes[n].node] = n;
-  struct Share {
-    std::size_t node;
-    double seconds;
-  };
-  const double row_bytes = 4.0 * model.hidden_size;
-  double total = 0;
-  runtime::Rng rng(kDrawSeed);
-  for (const std::uint32_t layer : model.expert_layers) {
-    std::vector<std::vector<Share>> experts(model.n_routed_experts);
+// One row of one layer after the other: experts drawn evenly, each part computed by the replica that would end first,
+// as Routers choose. A layer takes as long as its slowest node: its parts' bytes at its speed, plus the way there and
+// back for one row, which is nothing for the trunk's own node; the trunk nodes take turns.
+class TokenForecast {
+ public:
+  explicit TokenForecast(const PlanRequest& request) : request_(request), rng_(kDrawSeed) {
+    for (std::size_t n = 0; n < request.nodes.size(); ++n) {
+      index_[request.nodes[n].node] = n;
+      if (request.nodes[n].profile.trunk_bytes > 0) trunks_.push_back(n);
+    }
+  }
+
+  double layer_seconds(const PlacementTable& placement, std::uint32_t layer) {
+    const PlanModel& model = request_.model;
+    std::vector<std::vector<const PlacementTable::value_type*>> experts(model.n_routed_experts);
     const auto first = placement.lower_bound(PartId{layer, 0, 0, 0, 0});
     for (auto at = first; at != placement.end() && at->first.layer == layer; ++at) {
-      const std::size_t n = index.at(at->second.front());
-      const double bytes = static_cast<double>(model.part_bytes(at->first));
-      experts[at->first.index].push_back({n, bytes / request.nodes[n].profile.expert_bytes_per_second});
+      experts[at->first.index].push_back(&*at);
     }
     const std::uint32_t chosen = std::min(std::max(model.num_experts_per_tok, 1u), model.n_routed_experts);
     std::vector<std::uint32_t> order(model.n_routed_experts);
     std::iota(order.begin(), order.end(), 0u);
     double sum = 0;
     for (int draw = 0; draw < kDraws; ++draw) {
-      std::vector<double> busy(request.nodes.size(), 0);
-      std::vector<int> answers(request.nodes.size(), 0);
+      begin_row(draw);
       for (std::uint32_t k = 0; k < chosen; ++k) {
-        std::swap(order[k], order[k + rng.below(order.size() - k)]);
-        for (const Share& share : experts[order[k]]) {
-          busy[share.node] += share.seconds;
-          ++answers[share.node];
-        }
+        std::swap(order[k], order[k + rng_.below(order.size() - k)]);
+        for (const auto* part : experts[order[k]])
+          add(part->second, static_cast<double>(model.part_bytes(part->first)));
       }
-      double slowest = 0;
-      for (std::size_t n = 0; n < busy.size(); ++n) {
-        if (answers[n] == 0) continue;
-        const NodeProfile& profile = request.nodes[n].profile;
-        double way = 2 * profile.link_delay_seconds;
-        if (profile.link_bytes_per_second > 0) way += (1 + answers[n]) * row_bytes / profile.link_bytes_per_second;
-        slowest = std::max(slowest, busy[n] + way);
-      }
-      sum += slowest;
+      sum += slowest();
     }
-    total += sum / kDraws;
+    return sum / kDraws;
   }
+
+ private:
+  void begin_row(int draw) {
+    own_ = trunks_.empty() ? request_.nodes.size() : trunks_[static_cast<std::size_t>(draw) % trunks_.size()];
+    busy_.assign(request_.nodes.size(), 0);
+    answers_.assign(request_.nodes.size(), 0);
+  }
+
+  double way(std::size_t node, int answers) const {
+    if (node == own_) return 0;
+    const NodeProfile& profile = request_.nodes[node].profile;
+    const double row_bytes = 4.0 * request_.model.hidden_size;
+    const double travel =
+        profile.link_bytes_per_second > 0 ? (1 + answers) * row_bytes / profile.link_bytes_per_second : 0;
+    return 2 * profile.link_delay_seconds + travel;
+  }
+
+  void add(const std::vector<runtime::NodeId>& holders, double bytes) {
+    std::size_t best = request_.nodes.size();
+    double best_end = 0;
+    for (const auto holder : holders) {
+      const std::size_t n = index_.at(holder);
+      const double end = busy_[n] + bytes / request_.nodes[n].profile.expert_bytes_per_second + way(n, answers_[n] + 1);
+      if (best < request_.nodes.size() && end >= best_end) continue;
+      best = n;
+      best_end = end;
+    }
+    busy_[best] += bytes / request_.nodes[best].profile.expert_bytes_per_second;
+    ++answers_[best];
+  }
+
+  double slowest() const {
+    double longest = 0;
+    for (std::size_t n = 0; n < busy_.size(); ++n) {
+      if (answers_[n] > 0) longest = std::max(longest, busy_[n] + way(n, answers_[n]));
+    }
+    return longest;
+  }
+
+  const PlanRequest& request_;
+  runtime::Rng rng_;
+  std::map<runtime::NodeId, std::size_t> index_;
+  std::vector<std::size_t> trunks_;
+  std::size_t own_ = 0;  // whose row it is; the node count: nobody's here
+  std::vector<double> busy_;
+  std::vector<int> answers_;
+};
+
+double seconds_per_token(const PlanRequest& request, const PlacementTable& placement) {
+  if (request.model.n_routed_experts == 0) return 0;
+  TokenForecast forecast(request);
+  double total = 0;
+  for (const std::uint32_t layer : request.model.expert_layers) total += forecast.layer_seconds(placement, layer);
   return total;
 }
 

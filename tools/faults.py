@@ -7,7 +7,8 @@ kill-*, stop-*: three nodes, replicas = 2, one request of --tokens tokens (two w
 there), the fault between a tenth and nine tenths of them. All ids and every logits_crc must equal the undisturbed run's.
 Prints the largest gap between two tokens after the fault, and per fault the median and the worst. For the loss of an
 experts node the trace must show a dispatch that was outstanding there and replayed, or the run does not count and is
-done again. The others are done once: lost-part (replicas = 1, no restart), lost-part-restart, kill-batcher.
+done again. The others are done once: no-coordinator (a node hangs while the Coordinator is dead), lost-part
+(replicas = 1, no restart), lost-part-restart, kill-batcher.
 --once: each fault once, results only, not times.
 SPDX-License-Identifier: Apache-2.0
 """
@@ -147,6 +148,23 @@ def run_lost_part(args, model, restart):
     return good and len(waited) == 1
 
 
+def run_no_coordinator(args, model):
+    """The Coordinator is dead and stays so; then garage hangs, and nobody is there to declare it dead."""
+    with LocalCluster(args.consort, model, nodes=FAULT_NODES, flags=("--no-restart",)) as cluster:
+        cluster.signal("coordinator", KILL)
+        stream = cluster.generate(PROMPT, args.tokens, extra=SAMPLING)
+        stream.wait_tokens(args.tokens // 5)
+        when = time.monotonic()
+        cluster.signal("garage", STOP)
+        stream.drain()
+        again = cluster.generate(PROMPT, args.tokens, extra=SAMPLING).drain()
+        garage = cluster.nodes()["garage"]
+    good = stream.tokens == args.reference and again.tokens == args.reference and garage["suspected"]
+    print(f"no-coordinator: garage is {'' if garage['suspected'] else 'not '}suspected, {len(stream.tokens)} and "
+          f"{len(again.tokens)} tokens, largest gap {stream.largest_gap(when) * 1000:.0f} ms {stream.error.strip()}", flush=True)
+    return good
+
+
 def run_kill_batcher(args, model):
     with LocalCluster(args.consort, model, nodes=FAULT_NODES) as cluster:
         life = cluster.nodes()["desk"]["incarnation"]
@@ -167,7 +185,7 @@ def run_kill_batcher(args, model):
 
 
 def main():
-    names = list(FAULTS) + ["lost-part", "lost-part-restart", "kill-batcher"]
+    names = list(FAULTS) + ["no-coordinator", "lost-part", "lost-part-restart", "kill-batcher"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--consort", required=True)
     parser.add_argument("--runs", type=int, default=10)
@@ -194,6 +212,8 @@ def main():
         for fault in args.only:
             if fault in FAULTS:
                 good = run_fault(args, fault, model, rng)
+            elif fault == "no-coordinator":
+                good = run_no_coordinator(args, model)
             elif fault == "kill-batcher":
                 good = run_kill_batcher(args, model)
             else:

@@ -32,7 +32,7 @@ constexpr std::uint64_t kMaxProbeRepeats = 2000;
 constexpr std::uint64_t kProbeShare = 500;
 constexpr std::uint64_t kMaxProbeBytes = std::uint64_t{256} << 20;
 // The fastest of these counts: whatever else the host did in between can only have made a run slower.
-constexpr std::size_t kProbeRuns = 5;
+constexpr std::size_t kProbeRuns = 15;
 
 bool exists(const model::ModelConfig& config, const model::PartKey& key) {
   return key.kind == model::PartKind::kRoutedExpert && std::int64_t{key.layer.value} < config.num_hidden_layers &&

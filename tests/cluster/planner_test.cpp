@@ -245,6 +245,22 @@ TEST_CASE("auto cuts where it gains and not where it does not") {
   CHECK(make_plan(request)->numeric.cut.size() == 1);
 }
 
+TEST_CASE("a forecast asks the replica that would end first, and the trunk's own node without a journey") {
+  // So fast that only journeys count.
+  PlanRequest request{
+      small_model(2, 8), {node(1, 1e12), node(2, 1e12), node(3, 1e12)}, 2, {ColumnMode::Kind::kNever, 1}, {}, {}};
+  for (auto& one : request.nodes) one.profile.link_delay_seconds = 1e-3;
+  const auto all_remote = make_plan(request)->forecast.expert_seconds_per_token;
+  CHECK(all_remote >= 2 * 2e-3);  // two layers, a way there and back each
+  request.nodes[0].profile.trunk_bytes = 1;
+  const auto with_trunk = make_plan(request)->forecast.expert_seconds_per_token;
+  CHECK(with_trunk < all_remote);
+  // Whoever holds everything needs nobody.
+  request.replicas = 3;
+  const auto at_home = make_plan(request)->forecast.expert_seconds_per_token;
+  CHECK(at_home < 1e-3);
+}
+
 TEST_CASE("a plan says what it predicts") {
   PlanRequest request{small_model(2, 8), {node(1, 3e9), node(2, 1e9)}, 1, {ColumnMode::Kind::kNever, 1}, {}, {}};
   const auto plan = make_plan(request);
