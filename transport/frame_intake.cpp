@@ -85,7 +85,7 @@ runtime::Status FrameIntake::expect_payload(const Head& head, std::size_t payloa
   constexpr std::size_t kMaxWireBytes = runtime::kMaxPayloadBytes;
   if (payload_bytes > kMaxWireBytes || head.payload_bytes > kMaxWireBytes) {
     count(FrameFault::kOversized);
-    return failure(ErrorKind::kMalformed, "a payload of " + std::to_string(payload_bytes) + " bytes; the limit is " +
+    return failure(ErrorKind::kExhausted, "a payload of " + std::to_string(payload_bytes) + " bytes; the limit is " +
                                               std::to_string(runtime::kMaxPayloadBytes));
   }
   if (payload_bytes != head.payload_bytes) {

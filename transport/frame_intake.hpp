@@ -57,12 +57,15 @@ class FrameIntake {
 
   // The steps, in order: header and metadata; the payload's length, before anything is fetched or allocated for it
   // (`payload_bytes` is what the wire holds, with its trailer); the payload's own checksum.
+  // kMalformed: the frame is damaged. Who sent it counts it as sent, with its credit, and may wait for an answer: so
+  // the link ends the connection, both sides hear kLost, and whoever waited is told. kExhausted: a whole frame that is
+  // refused; the connection goes on, and the refusal is said in words.
   runtime::Outcome<runtime::Head> open_head(std::span<const std::byte> head);
   runtime::Status expect_payload(const runtime::Head& head, std::size_t payload_bytes);
   runtime::Outcome<runtime::Frame> open_payload(runtime::Head head, runtime::Buffer payload);
 
-  // What to tell about a frame that cannot be delivered although its header can be trusted. An ask is answered to its
-  // sender; a damaged reply completes its asker on this node. Nobody waits for a tell or an error: nothing.
+  // What to tell about a whole frame that cannot be delivered. An ask is answered to its sender; a reply completes its
+  // asker on this node. Nobody waits for a tell or an error: nothing.
   struct Answer {
     bool to_sender = false;  // else to the sink of this node
     runtime::Frame frame;

@@ -41,6 +41,8 @@ std::string_view name(VerdictCode code) {
       return "the key does not belong to this node id";
     case VerdictCode::kTaken:
       return "received";
+    case VerdictCode::kDamaged:
+      return "a frame came damaged";
   }
   return "unknown";
 }
@@ -112,7 +114,7 @@ runtime::Outcome<Verdict> decode_verdict(std::span<const std::byte> bytes) {
   Verdict verdict;
   verdict.lane = get<std::uint8_t>(bytes, 6);
   const auto code = get<std::uint8_t>(bytes, 7);
-  if (verdict.lane >= kLaneCount || code > static_cast<std::uint8_t>(VerdictCode::kTaken)) {
+  if (verdict.lane >= kLaneCount || code > static_cast<std::uint8_t>(VerdictCode::kDamaged)) {
     return failure(ErrorKind::kMalformed, "a verdict with an unknown lane or code");
   }
   verdict.code = static_cast<VerdictCode>(code);

@@ -37,7 +37,8 @@ enum class VerdictCode : std::uint8_t {
   kFull = 4,
   kClosed = 5,  // said by a side that leaves: your connection is no longer heard
   kUnauthorised = 6,
-  kTaken = 7,  // kTakenElements more of a windowed lane were received
+  kTaken = 7,    // kTakenElements more of a windowed lane were received
+  kDamaged = 8,  // a frame of your connection came damaged: what follows it is no longer heard
 };
 std::string_view name(VerdictCode code);
 
@@ -57,6 +58,10 @@ std::array<std::byte, kVerdictBytes> encode_verdict(const Verdict& verdict);
 runtime::Outcome<Verdict> decode_verdict(std::span<const std::byte> bytes);
 
 // Equal without telling by its time where the first difference is.
+// Of connections each way: may they be of one life of the peer? A side that did not know it says 0.
+constexpr bool same_life(runtime::Incarnation a, runtime::Incarnation b) {
+  return a == b || a.value == 0 || b.value == 0;
+}
 bool same_token(const runtime::LinkToken& a, const runtime::LinkToken& b);
 // 128 bits from the kernel.
 runtime::LinkToken fresh_token();

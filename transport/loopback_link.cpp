@@ -188,6 +188,7 @@ struct LoopbackLink::State {
   void on(Farewell farewell);
   void greet(NodeId peer, const Connection& connection);
   void drop(NodeId peer);
+  void end_damaged(std::uint64_t number);
   void answer(const runtime::FrameHeader& header, NodeId from, const runtime::Error& error);
 };
 
@@ -236,16 +237,16 @@ void LoopbackLink::State::on(Parcel parcel) {
   if (it == greeted.end()) return intake.count(FrameFault::kNoHello);
   const Greeted from = it->second;
   auto head = intake.open_head(parcel.head);
-  if (!head.ok()) return;
+  if (!head.ok()) return end_damaged(parcel.connection);
   if (head->header.source_node != from.node || head->header.source_incarnation != from.incarnation) {
     return intake.count(FrameFault::kWrongSource);
   }
   if (auto length = intake.expect_payload(*head, parcel.payload.size()); !length.ok()) {
+    if (length.error().kind == ErrorKind::kMalformed) return end_damaged(parcel.connection);
     return answer(head->header, from.node, length.error());
   }
-  const auto header = head->header;
   auto frame = intake.open_payload(std::move(head).value(), std::move(parcel.payload));
-  if (!frame.ok()) return answer(header, from.node, frame.error());
+  if (!frame.ok()) return end_damaged(parcel.connection);
   sink->on_frame(from.node, std::move(frame).value());
 }
 
@@ -278,6 +279,18 @@ void LoopbackLink::State::drop(NodeId peer) {
     return true;
   });
   connections.erase(it);
+}
+
+// Both directions end, and both sides hear of it.
+void LoopbackLink::State::end_damaged(std::uint64_t number) {
+  const auto it = greeted.find(number);
+  const Greeted theirs = it->second;
+  greeted.erase(it);
+  if (const auto peer = theirs.inbox.lock()) peer->put(Verdict{VerdictCode::kDamaged, 0, number, node});
+  const auto ours = connections.find(theirs.node);
+  if (ours == connections.end() || !same_life(ours->second.incarnation, theirs.incarnation)) return;
+  drop(theirs.node);
+  sink->on_peer(theirs.node, PeerChange::kLost, name(VerdictCode::kDamaged));
 }
 
 void LoopbackLink::State::answer(const runtime::FrameHeader& header, NodeId from, const runtime::Error& error) {

@@ -42,6 +42,18 @@ void UcxLink::Worker::on_hello(std::span<const std::byte> bytes, ucp_ep_h reply)
   if (greeted_.size() >= kMaxGreeted && !greeted_.contains(reply))
     return refuse(FrameFault::kWrongHello, VerdictCode::kFull);
   auto& greeted = greeted_[reply];
+  if (greeted != nullptr && greeted->number == hello->connection && greeted->damaged) {
+    return say(reply, {VerdictCode::kDamaged, hello->lane, hello->connection, node_});
+  }
+  // A lane that is made anew: of the one before, whose end UCX may not tell, nothing more is heard.
+  std::erase_if(greeted_, [&](const auto& entry) {
+    if (entry.first == reply) return false;
+    Greeted& other = *entry.second;
+    const bool replaced = other.node == hello->source_node && other.lane == hello->lane &&
+                          other.number != hello->connection && other.incarnation <= hello->source_incarnation;
+    if (replaced) other.open = false;
+    return replaced;
+  });
   if (greeted == nullptr || greeted->number != hello->connection) {
     if (greeted != nullptr) greeted->open = false;  // the address of an endpoint that is no more
     greeted = std::make_shared<Greeted>();
@@ -88,6 +100,11 @@ ucs_status_t UcxLink::Worker::on_frame(std::span<const std::byte> head, void* da
     return UCS_OK;
   }
   Greeted& from = *it->second;
+  if (from.damaged) {  // the endpoint lives now: whom our own lanes did not tell hears it here
+    say(param.reply_ep, {VerdictCode::kDamaged, from.lane, from.number, node_});
+    intake.count(FrameFault::kNoHello);
+    return UCS_OK;
+  }
   if (from.windowed) {
     from.elements += ring_elements(head.size(), length);
     for (; from.elements >= kTakenElements; from.elements -= kTakenElements) {
@@ -123,7 +140,10 @@ void UcxLink::Worker::handle(Arrival arrival) {
     return refuse_descriptor();
   }
   auto head = intake.open_head(arrival.head);
-  if (!head.ok()) return refuse_descriptor();
+  if (!head.ok()) {
+    refuse_descriptor();
+    return end_damaged(from);
+  }
   const auto said = head->header.source_incarnation;
   if (head->header.source_node != from.node || (said != from.incarnation && said != from.earlier)) {
     intake.count(FrameFault::kWrongSource);
@@ -131,14 +151,14 @@ void UcxLink::Worker::handle(Arrival arrival) {
   }
   if (const auto length = intake.expect_payload(*head, arrival.length); !length.ok()) {
     refuse_descriptor();
+    if (length.error().kind == ErrorKind::kMalformed) return end_damaged(from);
     return answer(head->header, from.node, length.error());
   }
   const auto message_class = static_cast<std::size_t>(head->header.message_class);
   auto& pending = from.pending[message_class];
   if (!arrival.rendezvous && pending.empty()) {  // by far the most frequent
-    const auto header = head->header;
     auto frame = intake.open_payload(std::move(head).value(), std::move(payload));
-    if (!frame.ok()) return answer(header, from.node, frame.error());
+    if (!frame.ok()) return end_damaged(from);
     return sink->on_frame(from.node, std::move(frame).value());
   }
   if (pending.size() >= kMaxPending) {
@@ -205,11 +225,28 @@ void UcxLink::Worker::deliver_ready(Greeted& from, std::size_t message_class) {
     }
     auto frame = intake.open_payload(std::move(inbound->head), std::move(inbound->payload));
     if (!frame.ok()) {
-      answer(header, from.node, frame.error());
+      end_damaged(from);
       continue;
     }
     sink->on_frame(from.node, std::move(frame).value());
   }
+}
+
+// Both lanes of their connection end, and ours to them; both sides hear of it. An endpoint of theirs may be gone
+// outside of its callbacks: they are told over our own lane, and by an answer to whatever comes next.
+void UcxLink::Worker::end_damaged(Greeted& from) {
+  const auto ours = connections_.find(from.node);
+  const bool has_ours =
+      ours != connections_.end() && !ours->second->failed && same_life(ours->second->incarnation, from.incarnation);
+  for (const auto& [endpoint, greeted] : greeted_) {
+    if (greeted->node != from.node || greeted->number != from.number) continue;
+    greeted->open = false;
+    greeted->damaged = true;
+    if (has_ours) {
+      say(ours->second->lanes[0].endpoint, {VerdictCode::kDamaged, greeted->lane, greeted->number, node_});
+    }
+  }
+  if (has_ours) fail(ours->second, std::string(name(VerdictCode::kDamaged)));
 }
 
 void UcxLink::Worker::answer(const runtime::FrameHeader& header, NodeId from, const runtime::Error& error) {

@@ -103,6 +103,7 @@ class UcxLink::Worker final : public std::enable_shared_from_this<UcxLink::Worke
   void handle(Arrival arrival);
   void receive_rendezvous(const std::shared_ptr<Inbound>& inbound, void* descriptor, std::size_t length);
   void deliver_ready(Greeted& from, std::size_t message_class);
+  void end_damaged(Greeted& from);
   void answer(const runtime::FrameHeader& header, runtime::NodeId from, const runtime::Error& error);
   runtime::Buffer adopt(void* data, std::size_t length);
   void release(void* data);
@@ -209,6 +210,7 @@ struct UcxLink::Worker::Greeted {
   bool windowed = false;
   std::size_t elements = 0;  // received and not yet told
   bool open = true;
+  bool damaged = false;  // a frame came damaged: what else comes is answered by that verdict
   std::array<std::deque<std::shared_ptr<Inbound>>, runtime::kMessageClassCount> pending;
 };
 

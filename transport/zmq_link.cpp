@@ -114,7 +114,8 @@ struct ZmqLink::State {
   bool poll_monitor(const std::shared_ptr<Connection>& connection);
   void on_hello(const std::string& routing_id, const std::string& key, Bytes body);
   void on_verdict(Bytes body);
-  void on_frame(NodeId from, Incarnation incarnation, Bytes body, ZmqPart* payload);
+  bool on_frame(NodeId from, Incarnation incarnation, Bytes body, ZmqPart* payload);
+  void end_damaged(const std::string& routing_id);
   void answer(const runtime::FrameHeader& header, NodeId from, const runtime::Error& error);
 
   NodeId node;
@@ -317,11 +318,12 @@ bool ZmqLink::State::poll_router() {
     std::vector<Bytes> views;
     for (std::size_t i = 1; i < parts.size(); ++i) views.push_back(parts[i].bytes());
     const auto message = read_control(views);
+    const auto routing_id = parts[0].text();
     if (!message.ok()) {
       intake.count(FrameFault::kWrongHead);
+      end_damaged(routing_id);
       continue;
     }
-    const auto routing_id = parts[0].text();
     const auto key = parts[1].property("User-Id");
     if (guard->find(key) == nullptr) {  // taken off the list while connected
       intake.count(FrameFault::kUnauthorised);
@@ -331,8 +333,9 @@ bool ZmqLink::State::poll_router() {
       on_hello(routing_id, key, message->body);
     } else if (const auto it = greeted.find(routing_id); it == greeted.end() || message->tag != ControlTag::kFrame) {
       intake.count(FrameFault::kNoHello);
-    } else {
-      on_frame(it->second.node, it->second.incarnation, message->body, parts.size() == 4 ? &parts[3] : nullptr);
+    } else if (!on_frame(it->second.node, it->second.incarnation, message->body,
+                         parts.size() == 4 ? &parts[3] : nullptr)) {
+      end_damaged(routing_id);
     }
   }
   return taken > 0;
@@ -409,12 +412,14 @@ bool ZmqLink::State::poll_connection(const std::shared_ptr<Connection>& connecti
     const auto message = read_control(views);
     if (!message.ok() || message->tag == ControlTag::kHello) {
       intake.count(FrameFault::kWrongHead);
+      lose(connection, name(VerdictCode::kDamaged));
     } else if (message->tag == ControlTag::kVerdict) {
       on_verdict(message->body);
     } else if (!connection->up) {
       intake.count(FrameFault::kNoHello);
-    } else {
-      on_frame(connection->peer, connection->incarnation, message->body, parts.size() == 3 ? &parts[2] : nullptr);
+    } else if (!on_frame(connection->peer, connection->incarnation, message->body,
+                         parts.size() == 3 ? &parts[2] : nullptr)) {
+      lose(connection, name(VerdictCode::kDamaged));
     }
   }
   return taken > 0;
@@ -432,21 +437,48 @@ void ZmqLink::State::on_verdict(Bytes body) {
   sink->on_peer(connection->peer, PeerChange::kConnected, "");
 }
 
-// An incarnation of 0 means that the connecting side did not know it: then the header's is taken.
-void ZmqLink::State::on_frame(NodeId from, Incarnation expected, Bytes body, ZmqPart* payload_part) {
+// An incarnation of 0 means that the connecting side did not know it: then the header's is taken. False: it is damaged.
+bool ZmqLink::State::on_frame(NodeId from, Incarnation expected, Bytes body, ZmqPart* payload_part) {
   auto head = intake.open_head(body);
-  if (!head.ok()) return;
+  if (!head.ok()) return false;
   const auto said = head->header.source_incarnation;
-  if (head->header.source_node != from || (expected.value != 0 && said != expected))
-    return intake.count(FrameFault::kWrongSource);
+  if (head->header.source_node != from || (expected.value != 0 && said != expected)) {
+    intake.count(FrameFault::kWrongSource);
+    return true;
+  }
   const std::size_t payload_bytes = payload_part == nullptr ? 0 : payload_part->bytes().size();
-  if (const auto length = intake.expect_payload(*head, payload_bytes); !length.ok())
-    return answer(head->header, from, length.error());
+  if (const auto length = intake.expect_payload(*head, payload_bytes); !length.ok()) {
+    if (length.error().kind == ErrorKind::kMalformed) return false;
+    answer(head->header, from, length.error());
+    return true;
+  }
   Buffer payload = payload_part == nullptr ? Buffer() : ZmqPart::to_buffer(std::move(*payload_part));
-  const auto header = head->header;
   auto frame = intake.open_payload(std::move(head).value(), std::move(payload));
-  if (!frame.ok()) return answer(header, from, frame.error());
+  if (!frame.ok()) return false;
   sink->on_frame(from, std::move(frame).value());
+  return true;
+}
+
+// A connection of theirs ends, and ours to them with it; both sides hear of it. So does this one of a client, which it
+// knows by its connection alone.
+void ZmqLink::State::end_damaged(const std::string& routing_id) {
+  const auto it = greeted.find(routing_id);
+  if (it == greeted.end()) return;
+  const Greeted theirs = std::move(it->second);
+  greeted.erase(it);
+  say(routing_id, {VerdictCode::kDamaged, 0, theirs.number, node});
+  const auto route = routes.find(theirs.node);
+  const bool is_way_back = route != routes.end() && route->second == routing_id;
+  if (is_way_back) routes.erase(route);
+  const auto at = connections.find(theirs.node);
+  if (at != connections.end() && same_life(at->second->incarnation, theirs.incarnation)) {
+    const auto ours = at->second;
+    connections.erase(at);
+    close(ours);
+  } else if (!is_way_back) {
+    return;
+  }
+  sink->on_peer(theirs.node, PeerChange::kLost, name(VerdictCode::kDamaged));
 }
 
 void ZmqLink::State::answer(const runtime::FrameHeader& header, NodeId from, const runtime::Error& error) {

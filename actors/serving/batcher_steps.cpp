@@ -167,7 +167,7 @@ void Batcher::on_step(const std::shared_ptr<StepInFlight>& step, Outcome<StepDon
   const auto peer = decoders_.find(step->decoder);
   const bool is_current = peer != decoders_.end() && peer->second->ledger_name == step->ledger;
   if (is_current) peer->second->step.reset();
-  step->leases.clear();  // the Decoder touches the pages no more
+  step->leases.clear();  // the Decoder touches the pages no more; schedule() counts them and gives them out again
   if (outcome.ok() && outcome->sequences.size() != step->rows.size()) {
     outcome = Error{ErrorKind::kMalformed, "the Decoder answered for another number of sequences"};
   }
@@ -186,7 +186,6 @@ void Batcher::on_step(const std::shared_ptr<StepInFlight>& step, Outcome<StepDon
   } else if (is_current) {
     lose_decoder(step->decoder);
   }
-  step->leases.clear();  // before pages are counted and given out again
   schedule();
 }
 

@@ -122,11 +122,7 @@ FaultPlan FaultPlan::random(std::uint64_t seed, const ProcessList& processes, st
   const auto count = 1 + rng.below(3);
   for (std::uint64_t i = 0; i < count; ++i) {
     Fault fault;
-    // A damaged frame keeps its credit slot until its wire is made again: known, and not among random faults until
-    // links end a connection that damages frames.
-    do {
-      fault.kind = kGrammar[rng.below(kGrammar.size())].kind;
-    } while (fault.kind == FaultKind::kCorrupt);
+    fault.kind = kGrammar[rng.below(kGrammar.size())].kind;
     const Grammar& grammar = grammar_of(fault.kind);
     const auto worker = rng.below(processes.workers.size());
     fault.process = processes.workers[worker].name;

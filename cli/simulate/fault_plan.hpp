@@ -19,7 +19,7 @@ enum class FaultKind : std::uint8_t {
   kBreak,    // the data connection between two nodes ends; both ends notice
   kPart,     // nothing gets from `process` to `other` for `time`, on both wires, both ways
   kStall,    // what goes from `process` to `other` arrives after `time`
-  kCorrupt,  // one bit of the next frame from `process` to `other`
+  kCorrupt,  // one bit of the next frame from `process` to `other`, which ends its connection
   kSlow,     // everything that `process` does takes ten times as long, for `time`
 };
 
@@ -37,8 +37,7 @@ struct FaultPlan {
   // fault ("; " fault)*;  fault := "crash" P "at" N | "pause" P T "at" N | "break" P P "at" N | "part" P P T "at" N |
   //                                 "stall" P P T "at" N | "corrupt" P P "at" N | "slow" P T "at" N
   static runtime::Outcome<FaultPlan> parse(std::string_view text, const ProcessList& processes);
-  // One to three faults, from a seed, within the first `events` events. Of every kind but kCorrupt: a frame that is
-  // dropped for its checksum on a connection that goes on costs its request the deadline, which a break does not.
+  // One to three faults of any kind, from a seed, within the first `events` events.
   static FaultPlan random(std::uint64_t seed, const ProcessList& processes, std::uint64_t events);
   std::string describe() const;  // what parse() reads
 

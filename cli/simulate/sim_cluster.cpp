@@ -211,9 +211,6 @@ std::string SimCluster::unrest() {
     const cluster::PostOffice& post = worker(place.name)->post_office();
     for (const auto c :
          {runtime::MessageClass::kDecode, runtime::MessageClass::kBulk, runtime::MessageClass::kBackground}) {
-      // A frame that arrives damaged is dropped with the slot that it took and those that it brought back: they return
-      // when the two post offices count from new, at the next connection. Without a damaged frame none may be out.
-      if (world_->network().corrupted() > 0) continue;
       if (const auto slots = post.slots_out(c); slots != 0) {
         return place.name + ": " + std::to_string(slots) + " slots of class " + std::to_string(static_cast<int>(c)) +
                " are out";

@@ -24,8 +24,8 @@ struct SimLinkCounters {
   std::uint64_t wrong_token = 0;         // hellos refused
   std::uint64_t no_hello = 0;            // frames of a connection whose hello was refused
   std::uint64_t wrong_source = 0;        // the header names another node or incarnation than the hello
-  std::uint64_t malformed_heads = 0;     // dropped: nobody to answer
-  std::uint64_t malformed_payloads = 0;  // answered in words
+  std::uint64_t malformed_heads = 0;     // each ended its connection
+  std::uint64_t malformed_payloads = 0;  // the same
 };
 
 class SimLink final : public Link {

@@ -43,6 +43,8 @@ std::string_view SimNetwork::words(Signal signal) {
       return "it closed the connection";
     case Signal::kLost:
       return "the connection broke";
+    case Signal::kDamaged:
+      return "a frame came damaged";
   }
   return "";
 }

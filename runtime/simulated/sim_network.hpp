@@ -43,7 +43,8 @@ class SimNetwork {
   void part(NodeId from, NodeId to, Which wire = {});                   // one way, until heal; call twice for both
   void heal(NodeId from, NodeId to, Which wire = {});
   void heal_all();  // parts, stalls, delays and slowness end
-  void corrupt(NodeId from, NodeId to, std::uint32_t frames, Which wire = {});  // one bit in each of the next so many
+  // One bit in each of the next so many; the first that arrives ends its connection.
+  void corrupt(NodeId from, NodeId to, std::uint32_t frames, Which wire = {});
   // Both directions end: of what is under way a random first part still arrives, and what is sent before an end notices
   // is accepted and lost.
   void break_between(NodeId first, NodeId second, const BreakNotice& notice = {}, Which wire = {});
@@ -105,7 +106,14 @@ class SimNetwork {
     bool is_answer = false;  // the way back to a client (control wire)
     std::array<Lane, kMessageClassCount> lanes;
   };
-  enum class Signal : std::uint8_t { kAccepted = 0, kWrongToken = 1, kWrongNode = 2, kClosed = 3, kLost = 4 };
+  enum class Signal : std::uint8_t {
+    kAccepted = 0,
+    kWrongToken = 1,
+    kWrongNode = 2,
+    kClosed = 3,
+    kLost = 4,
+    kDamaged = 5
+  };
   static std::string_view words(Signal signal);
   static constexpr std::uint32_t kNobody = ~std::uint32_t{0};
   static constexpr std::size_t kMaxConnections = 1u
@@ -137,7 +145,7 @@ class SimNetwork {
   void greet(std::uint32_t number);
   void take_hello(std::uint32_t number);
   void take_frame(std::uint32_t number, Parcel parcel, SimEvent& event);
-  void answer(SimLink& link, const FrameHeader& header, NodeId from, const Error& error);
+  void end_damaged(SimLink& link, std::uint32_t number);
   void answer_connection(SimLink& link, const Connection& asked);
   void put(std::uint32_t number, std::size_t lane, Parcel parcel);
   void plan(std::uint32_t number, std::size_t lane);

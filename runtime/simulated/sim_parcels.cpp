@@ -3,7 +3,6 @@
 #include <cstring>
 #include <utility>
 
-#include "runtime/error_reply.hpp"
 #include "runtime/simulated/sim_network.hpp"
 #include "runtime/simulated/world.hpp"
 
@@ -186,7 +185,7 @@ void SimNetwork::take_frame(std::uint32_t number, Parcel parcel, SimEvent& event
   auto head = decode_head(parcel.head);
   if (!head.ok()) {
     ++link.counters_.malformed_heads;
-    return;
+    return end_damaged(link, number);
   }
   event.message_kind = head->header.kind;
   event.peer_incarnation = head->header.source_incarnation;
@@ -200,36 +199,26 @@ void SimNetwork::take_frame(std::uint32_t number, Parcel parcel, SimEvent& event
   auto payload = check_payload(*head, Buffer::copy_of(parcel.payload));
   if (!payload.ok()) {
     ++link.counters_.malformed_payloads;
-    return answer(link, head->header, from, payload.error());
+    return end_damaged(link, number);
   }
   ++link.counters_.frames_received;
   if (link.sink_ == nullptr) return;
   link.sink_->on_frame(from, Frame{head->header, std::move(head->metadata), std::move(payload).value()});
 }
 
-// As transport/frame_intake: an ask is answered to its sender; a damaged reply completes its asker here; nobody waits
-// for anything else.
-void SimNetwork::answer(SimLink& link, const FrameHeader& header, NodeId from, const Error& error) {
-  if (header.type != FrameType::kAsk && header.type != FrameType::kReply) return;
-  Frame frame;
-  frame.header = header;
-  frame.header.type = FrameType::kError;
-  frame.header.kind = 0;
-  frame.header.payload_checked = false;
-  frame.metadata = encode_error(error);
-  if (header.type == FrameType::kReply) {
-    if (link.sink_ != nullptr) link.sink_->on_frame(from, std::move(frame));
-    return;
-  }
-  frame.header.source_node = link.node_;
-  frame.header.source_incarnation = link.incarnation_;
-  frame.header.source_actor = header.target_actor;
-  frame.header.target_incarnation = header.source_incarnation;
-  frame.header.target_actor = header.source_actor;
-  frame.header.epoch = {};
-  frame.header.remaining_us = 0;
-  frame.header.credit_slots = 0;
-  (void)send(link, from, std::move(frame));  // no way back: the asker's deadline answers
+// As the links of transport/: what came before the damage is delivered, what comes behind it is not, and both sides
+// hear that the connection ended, each way.
+void SimNetwork::end_damaged(SimLink& link, std::uint32_t number) {
+  Connection& theirs = *connections_[number];
+  const NodeId peer = theirs.from;
+  theirs.accepted = false;
+  theirs.closed = true;
+  signal(number, Signal::kDamaged, flight_time(theirs.wire, *theirs.path_back));
+  const auto ours = link.connections_.find(peer);
+  if (ours == link.connections_.end() || connections_[ours->second]->to_process != theirs.from_process) return;
+  const bool is_answer = connections_[ours->second]->is_answer;
+  drop(link, peer, ours->second);
+  if (link.sink_ != nullptr && !is_answer) link.sink_->on_peer(peer, PeerChange::kLost, words(Signal::kDamaged));
 }
 
 std::optional<SimEvent> SimNetwork::signal_arrives(std::uint64_t item) {

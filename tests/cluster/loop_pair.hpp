@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "cluster/post_office.hpp"
 #include "cluster/roles.hpp"
@@ -30,10 +31,10 @@ struct NotedEnd final : runtime::Terminator {
 // A process with a data and a control link.
 struct LoopNode {
   LoopNode(std::shared_ptr<transport::LoopbackMesh> mesh, ManualClock& clock, runtime::NodeId node,
-           runtime::Incarnation incarnation)
+           runtime::Incarnation incarnation, transport::LoopbackOptions data_options = {})
       : rng(node.value),
         control(mesh, node, incarnation),
-        data(mesh, node, incarnation),
+        data(mesh, node, incarnation, std::move(data_options)),
         loop(node),
         env{clock, rng, loop, end, trace, nullptr, nullptr, nullptr, &control, &data} {
     loop.set_env(env);

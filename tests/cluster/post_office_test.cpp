@@ -122,7 +122,14 @@ class Watcher final : public ActorOf<Watcher, Protocol<>> {
 };
 
 struct Pair {
-  explicit Pair(std::uint32_t b_incarnation = 7) {
+  explicit Pair(std::uint32_t b_incarnation = 7)
+      : a(mesh, clock, NodeId{1}, Incarnation{5}, {.payload_crc = true, .tamper = [this](auto& head, auto& payload) {
+                                                     if (head.size() < kFrameHeaderBytes)
+                                                       return;  // a hello: the heartbeats' business
+                                                     if (!std::exchange(damage, false)) return;
+                                                     auto& hit = payload.empty() ? head : payload;
+                                                     hit[hit.size() / 2] ^= std::byte{8};
+                                                   }}) {
     b = std::make_unique<LoopNode>(mesh, clock, NodeId{2}, Incarnation{b_incarnation});
     a.loop.spawn_root(20, 0, [this] { return std::make_unique<Asker>(asker); });
     b->loop.spawn_root(21, 0, [this] { return std::make_unique<Desk>(desk); });
@@ -156,7 +163,8 @@ struct Pair {
   ManualClock clock;
   Asker* asker = nullptr;
   Desk* desk = nullptr;
-  LoopNode a{mesh, clock, NodeId{1}, Incarnation{5}};
+  bool damage = false;  // the next frame of node 1
+  LoopNode a;
   std::unique_ptr<LoopNode> b;
 };
 
@@ -339,6 +347,31 @@ TEST_CASE("a wire that breaks ends what was asked over it, and credit is whole a
   pair.check_rest();
 }
 
+TEST_CASE("a damaged frame ends what was asked, at once and both ways, and costs no slot") {
+  for (const std::uint32_t bytes : {0u, 5000u}) {
+    CAPTURE(bytes);
+    Pair pair;
+    pair.asker->send(pair.desk_ref(), {1, 0, true}, 60s);  // before the damage: taken, and its answer is under way
+    pair.run();
+    pair.damage = true;
+    pair.asker->send(pair.desk_ref(), {2, bytes, false}, 60s);
+    pair.asker->note(pair.desk_ref(), 3);
+    pair.asker->send(pair.desk_ref(), {4, 0, false}, 60s);
+    pair.run();
+    CHECK(pair.desk->questions == 1);
+    REQUIRE(pair.asker->errors.size() == 3);
+    for (const auto& error : pair.asker->errors) CHECK(error.kind == ErrorKind::kPeerDown);
+    pair.desk->kept.clear();
+    pair.a.connect(*pair.b);
+    pair.b->connect(pair.a);
+    pair.run();
+    pair.asker->send(pair.desk_ref(), {5, 0, false});
+    pair.run();
+    CHECK(pair.asker->answered == 1);
+    pair.check_rest();
+  }
+}
+
 TEST_CASE("a later life takes the place of an earlier one by its first frame") {
   Pair pair;
   pair.asker->send(pair.desk_ref(), {1, 0, true});
@@ -503,7 +536,7 @@ TEST_CASE("what a peer sends is heard per plane") {
   CHECK_FALSE(pair.b->post->last_heard(NodeId{1}, Plane::kControl).has_value());
 }
 
-TEST_CASE("random traffic with breaks leaves every slot where it was") {
+TEST_CASE("random traffic with breaks and damage leaves every slot where it was") {
   for (std::uint64_t seed = 1; seed <= 30; ++seed) {
     CAPTURE(seed);
     Pair pair;
@@ -524,6 +557,7 @@ TEST_CASE("random traffic with breaks leaves every slot where it was") {
           if (!pair.desk->kept.empty()) pair.desk->kept.erase(pair.desk->kept.begin());
           break;
         case 5:
+          if (rng.below(10) == 0) pair.damage = true;
           if (rng.below(10) == 0) {
             auto& breaker = rng.below(2) == 0 ? pair.a : *pair.b;
             breaker.post->disconnect(Plane::kData, NodeId{breaker.loop.node().value == 1 ? 2u : 1u});
@@ -539,6 +573,7 @@ TEST_CASE("random traffic with breaks leaves every slot where it was") {
       }
     }
     pair.desk->kept.clear();
+    pair.damage = false;
     pair.run();
     pair.a.connect(*pair.b);
     pair.b->connect(pair.a);

@@ -34,8 +34,8 @@ TEST_CASE("without a replica, requests wait for the node that was lost and compl
     for (const auto& violation : run.violations) FAIL_CHECK(scenario.report(1, plan, violation));
     for (const auto& generation : run.generations) {
       REQUIRE(generation.end.has_value());
-      CHECK_MESSAGE(generation.end->reason == actors::EndReason::kLength,
-                    scenario.command(1, plan) << ": " << generation.end->text);
+      CHECK_MESSAGE(generation.end->reason == actors::EndReason::kLength, scenario.command(1, plan)
+                                                                              << ": " << generation.end->text);
       waits += generation.end->waits > 0;
     }
   }

@@ -1,5 +1,7 @@
 #include "runtime/simulated/sim_network.hpp"
 
+#include <algorithm>
+
 #include "runtime/error_reply.hpp"
 #include "simulated_cast.hpp"
 #include "support/test.hpp"
@@ -214,25 +216,44 @@ TEST_CASE("one end of a broken connection may never learn of it") {
   CHECK(pair.notes.size() == 3);
 }
 
-TEST_CASE("a corrupted bit is always caught and counted") {
+TEST_CASE("a corrupted bit is always caught, ends its connection both ways, and both ends hear of it") {
   std::uint64_t heads = 0;
   std::uint64_t payloads = 0;
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     Pair pair(seed);
+    Ends before;
+    play(
+        *pair.desk, [&](Player& player) { ask(player, pair.counter, 1, 1s, before, 100); }, 0);
+    REQUIRE(pair.world.run_until([&] { return before.count() == 1; }, "the answer").ok());
     pair.network().corrupt(kDesk, kAttic, 1);
     Ends ends;
-    play(*pair.desk, [&](Player& player) {
-      ask(player, pair.counter, 1, 1s, ends, 100);
-      ask(player, pair.counter, 2, 1s, ends, 100);
-    });
-    REQUIRE(pair.world.run_until([&] { return ends.count() == 2; }, "both ends").ok());
+    play(
+        *pair.desk,
+        [&](Player& player) {
+          ask(player, pair.counter, 1, 1s, ends, 100);
+          ask(player, pair.counter, 2, 1s, ends, 100);  // behind the damage
+        },
+        1);
+    REQUIRE(pair.world.run_until([&] { return ends.count() == 2; }, "both ends", {.time = 10ms}).ok());
     CHECK(pair.network().corrupted() == 1);
     const auto& counters = pair.attic->data().counters();
     CHECK(counters.malformed_heads + counters.malformed_payloads == 1);
-    CHECK(ends.values == std::vector<std::uint64_t>{3});
-    REQUIRE(ends.errors.size() == 1);
-    // A header that cannot be trusted has nobody to answer; a bad payload is answered in words.
-    CHECK(ends.errors[0].kind == (counters.malformed_payloads == 1 ? ErrorKind::kMalformed : ErrorKind::kTimedOut));
+    CHECK(ends.values.empty());
+    for (const auto& error : ends.errors) CHECK(error.kind == ErrorKind::kPeerDown);
+    for (auto [process, peer] : {std::pair(pair.desk, kAttic), std::pair(pair.attic, kDesk)}) {
+      const auto& changes = pair.posts[process->node()]->changes;
+      CHECK(changes.back().change == PeerChange::kLost);
+      CHECK(changes.back().why == "a frame came damaged");
+      CHECK(std::ranges::count(changes, PeerChange::kLost, &TestPost::Change::change) == 1);
+      CHECK_FALSE(process->data().connected(peer));
+    }
+    introduce_all({pair.desk, pair.attic});
+    pair.world.run_for(1ms);
+    Ends after;
+    play(
+        *pair.desk, [&](Player& player) { ask(player, pair.counter, 3, 1s, after, 100); }, 2);
+    REQUIRE(pair.world.run_until([&] { return after.count() == 1; }, "the answer").ok());
+    CHECK(after.values.size() == 1);
     heads += counters.malformed_heads;
     payloads += counters.malformed_payloads;
   }

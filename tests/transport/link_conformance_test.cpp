@@ -6,7 +6,6 @@
 #include <array>
 
 #include "link_rig.hpp"
-#include "runtime/error_reply.hpp"
 
 namespace consort::tests {
 namespace {
@@ -255,7 +254,7 @@ LINK_TEST("a frame that names another source than its connection is dropped and 
   CHECK(pair.b->sink.frames.empty());
 }
 
-// Sends one frame whose bytes are changed on the way, then a good one that shows that the link goes on.
+// Between good frames, one whose bytes are changed on the way.
 template <class Rig>
 struct Tampered {
   bool armed = false;
@@ -267,18 +266,41 @@ struct Tampered {
               }}) {
     pair.join();
   }
-  void send(FrameType type, std::size_t payload_bytes) {
+  void send(std::uint64_t number, FrameType type, std::size_t payload_bytes) {
+    // What is behind the damage may find the connection ended.
+    (void)pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kDecode, number, payload_bytes, type));
+  }
+
+  // A damaged frame ends its connection, each way, and both sides hear of it once: nothing behind it is
+  // delivered, and the next connection is a good one.
+  void check_ends(FrameFault fault, FrameType type, std::size_t payload_bytes) {
+    send(40, FrameType::kTell, payload_bytes);
+    REQUIRE(turn_until(pair.nodes(), [&] { return pair.b->sink.frames.size() == 1; }));
     armed = true;
-    REQUIRE(pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kDecode, 41, payload_bytes, type)).ok());
-    REQUIRE(pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kDecode, 42, 100)).ok());
-    REQUIRE(turn_until(pair.nodes(), [&] {
-      const auto& frames = pair.b->sink.frames;
-      return !frames.empty() && frames.back().frame.header.correlation == 42;
-    }));
+    send(41, type, payload_bytes);
+    send(42, FrameType::kTell, 100);
+    REQUIRE(turn_until(pair.nodes(), [&] { return pair.a->sink.lost(kB) == 1 && pair.b->sink.lost(kA) == 1; }));
+    CHECK(pair.a->sink.changes.back().why.find("damaged") != std::string::npos);
+    CHECK(pair.b->sink.changes.back().why.find("damaged") != std::string::npos);
+    CHECK_FALSE(pair.a->link->connected(kB));
+    CHECK_FALSE(pair.b->link->connected(kA));
+    CHECK_FALSE(pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kDecode, 43)).ok());
+    turn_for(pair.nodes(), std::chrono::milliseconds(20));
+    CHECK(pair.b->fault(fault) == 1);
+    CHECK(pair.b->counters().fault_sum() == 1 + pair.b->fault(FrameFault::kNoHello));  // those behind it
+    REQUIRE(pair.b->sink.frames.size() == 1);
+    CHECK(pair.b->sink.frames[0].frame.header.correlation == 40);
+    CHECK(pair.a->sink.frames.empty());
+    pair.join();
+    send(44, FrameType::kTell, payload_bytes);
+    REQUIRE(turn_until(pair.nodes(), [&] { return pair.b->sink.frames.size() == 2; }));
+    CHECK(pair.b->sink.frames[1].frame.header.correlation == 44);
+    CHECK(pair.a->sink.lost(kB) == 1);
+    CHECK(pair.b->sink.lost(kA) == 1);
   }
 };
 
-LINK_TEST("a damaged head is dropped and counted by reason") {
+LINK_TEST("a damaged head is counted by reason, and ends its connection") {
   struct Case {
     FrameFault fault;
     std::function<void(std::vector<std::byte>&)> damage;
@@ -293,55 +315,53 @@ LINK_TEST("a damaged head is dropped and counted by reason") {
       Case{FrameFault::kWrongHead, [](auto& head) { head.push_back(std::byte{0}); }},
   };
   for (const auto& c : cases) {
+    CAPTURE(name(c.fault));
     Tampered<Rig> t;
     t.change = [&](auto& head, auto&) { c.damage(head); };
-    t.send(FrameType::kAsk, 200);
-    CHECK_MESSAGE(t.pair.b->fault(c.fault) == 1, name(c.fault));
-    CHECK(t.pair.b->counters().fault_sum() == 1);
-    CHECK(t.pair.b->sink.frames.size() == 1);
-    CHECK(t.pair.a->sink.lost(kB) == 0);
+    t.check_ends(c.fault, FrameType::kAsk, 200);
   }
 }
 
-LINK_TEST("an ask with a damaged payload is answered in words") {
-  for (const std::size_t bytes : {200u, 14336u, 400000u}) {
-    Tampered<Rig> t;
-    t.change = [](auto&, auto& payload) { payload[payload.size() / 2] ^= std::byte{4}; };
-    t.send(FrameType::kAsk, bytes);
-    CHECK(t.pair.b->fault(FrameFault::kPayloadChecksum) == 1);
-    REQUIRE(turn_until(t.pair.nodes(), [&] { return t.pair.a->sink.frames.size() == 1; }));
-    const auto& answer = t.pair.a->sink.frames[0].frame;
-    CHECK(answer.header.type == FrameType::kError);
-    CHECK(answer.header.correlation == 41);
-    CHECK(answer.header.target_actor == runtime::ActorId{3, 1, 7});
-    CHECK(answer.header.target_incarnation == kFirst);
-    CHECK(runtime::decode_error(answer.metadata).kind == runtime::ErrorKind::kMalformed);
+LINK_TEST("a damaged payload is counted, and ends its connection") {
+  for (const FrameType type : {FrameType::kAsk, FrameType::kReply, FrameType::kTell}) {
+    for (const std::size_t bytes : {200u, 14336u, 400000u}) {
+      CAPTURE(bytes);
+      Tampered<Rig> t;
+      t.change = [](auto&, auto& payload) { payload[payload.size() / 2] ^= std::byte{4}; };
+      t.check_ends(FrameFault::kPayloadChecksum, type, bytes);
+    }
   }
 }
 
-LINK_TEST("a payload of another length than announced is answered in words") {
+LINK_TEST("a payload of another length than announced is counted, and ends its connection") {
   for (const int by : {-3, 5}) {
     Tampered<Rig> t;
     t.change = [&](auto&, auto& payload) {
       payload.resize(static_cast<std::size_t>(static_cast<int>(payload.size()) + by));
     };
-    t.send(FrameType::kAsk, 3000);
-    CHECK(t.pair.b->fault(FrameFault::kPayloadLength) == 1);
-    REQUIRE(turn_until(t.pair.nodes(), [&] { return t.pair.a->sink.frames.size() == 1; }));
-    CHECK(t.pair.a->sink.frames[0].frame.header.type == FrameType::kError);
+    t.check_ends(FrameFault::kPayloadLength, FrameType::kAsk, 3000);
   }
 }
 
-LINK_TEST("a damaged reply completes its asker here, in words") {
-  Tampered<Rig> t;
-  t.change = [](auto&, auto& payload) { payload[0] ^= std::byte{4}; };
-  t.send(FrameType::kReply, 3000);
-  REQUIRE(t.pair.b->sink.frames.size() == 2);
-  const auto& answer = t.pair.b->sink.frames[0].frame;
-  CHECK(answer.header.type == FrameType::kError);
-  CHECK(answer.header.correlation == 41);
-  CHECK(answer.header.target_actor == runtime::ActorId{4, 2, 9});
-  CHECK(t.pair.a->sink.frames.empty());
+LINK_TEST("damage on a connection that has none back ends it, and its sender hears of it") {
+  bool armed = false;
+  Pair<Rig> pair({.payload_crc = true, .tamper = [&](auto& head, auto&) {
+                    if (std::exchange(armed, false)) head[48] ^= std::byte{0x10};
+                  }});
+  REQUIRE(connect(*pair.a, *pair.b).ok());
+  REQUIRE(turn_until(pair.nodes(), [&] { return pair.a->link->connected(kB); }));
+  armed = true;
+  (void)pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kDecode, 1));
+  // As a heartbeat does: a wire may have nobody to tell until something else comes.
+  REQUIRE(turn_until(pair.nodes(), [&] {
+    if (pair.a->sink.lost(kB) == 0) {
+      (void)pair.a->link->send(kB, make_frame(*pair.a, *pair.b, MessageClass::kSystem, 2));
+    }
+    return pair.a->sink.lost(kB) == 1;
+  }));
+  CHECK(pair.b->sink.frames.empty());
+  CHECK(pair.b->sink.changes.empty());
+  pair.join();
 }
 
 LINK_TEST("a damaged hello connects nobody") {
