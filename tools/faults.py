@@ -100,7 +100,7 @@ def run_fault(args, fault, model, rng):
             if process != "coordinator":
                 cluster.wait_ready(process, life)
             else:
-                time.sleep(1.0)
+                cluster.wait_coordinator()
     if gaps:
         goal = f"goal {limit * 1000:.0f} ms" if limit else f"goal {2 * calm.largest_gap() * 1000:.0f} ms for the worst"
         print(f"{fault}: {len(gaps)} runs, gap median {statistics.median(gaps) * 1000:.0f} ms, worst "
