@@ -162,7 +162,7 @@ void Batcher::stream_tokens(Request& request) {
   if (request.whole && request.sent == made) end(request.name, *request.whole, "");
 }
 
-void Batcher::end(std::uint64_t name, EndReason reason, std::string text) {
+void Batcher::end(std::uint64_t name, EndReason reason, std::string text, runtime::ErrorKind kind) {
   const auto found = requests_.find(name);
   if (found == requests_.end()) return;
   const std::unique_ptr<Request> request = std::move(found->second);
@@ -174,7 +174,7 @@ void Batcher::end(std::uint64_t name, EndReason reason, std::string text) {
       ++counters_->ended;
       tell(runtime::RefTo<StreamProtocol>{request->client},
            GenerationEnded{request->stream, reason, std::move(text), request->prompt_count, request->sent,
-                           request->moves, request->waits});
+                           request->moves, request->waits, kind});
       break;
     case RequestKind::kLogits:
       if (request->logits_reply) {

@@ -69,7 +69,8 @@ class Batcher final : public runtime::ActorOf<Batcher, BatcherProtocol> {
   Request* find(const runtime::ActorRef& client, std::uint64_t stream);
   void commit(Request& request, std::vector<StepToken> sampled);
   void stream_tokens(Request& request);
-  void end(std::uint64_t request, EndReason reason, std::string text);
+  void end(std::uint64_t request, EndReason reason, std::string text,
+           runtime::ErrorKind kind = runtime::ErrorKind::kInternal);
   void on_deadline(std::uint64_t request);
   void on_client_gone(const runtime::ActorRef& client);
   std::string state_in_words(const Request& request) const;

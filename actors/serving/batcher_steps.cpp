@@ -77,7 +77,7 @@ void Batcher::place_requests() {
     if (request->kind == RequestKind::kLogits) request->capture = next_name_++;
     ++running;
   }
-  for (auto& [name, why] : hopeless) end(name, EndReason::kFailed, std::move(why));
+  for (auto& [name, why] : hopeless) end(name, EndReason::kFailed, std::move(why), ErrorKind::kInvalid);
 }
 
 // The one with the fewest requests among those that can take it.

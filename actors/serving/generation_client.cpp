@@ -21,6 +21,8 @@ TokenStream::TokenStream(runtime::RefTo<BatcherProtocol> batcher, std::uint64_t 
     : batcher_(batcher), stream_(stream), request_(std::move(request)), events_(std::move(events)) {}
 
 void TokenStream::on_start() {
+  if (is_cancelled_) return end(EndReason::kCancelled, "cancelled before it began");
+  is_asked_ = true;
   GenerateTokens message;
   message.stream = stream_;
   message.prompt = request_.prompt;
@@ -29,15 +31,16 @@ void TokenStream::on_start() {
   message.stop_ids = request_.stop_ids;
   message.deadline_ms = static_cast<std::uint32_t>(std::max<std::int64_t>(1, request_.deadline.count()));
   message.credits = std::max(1u, request_.window_tokens);
-  monitor(batcher_.ref,
-          [this](runtime::Down down) { end(EndReason::kFailed, "the Batcher is gone: " + describe(down.reason)); });
+  monitor(batcher_.ref, [this](runtime::Down down) {
+    end(EndReason::kFailed, "the Batcher is gone: " + describe(down.reason), runtime::ErrorKind::kPeerDown);
+  });
   after(request_.deadline + kEndGrace,
         [this] { end(EndReason::kDeadline, "the deadline passed and the Batcher did not say how the request ended"); });
   ask(batcher_, std::move(message), kAcceptPatience).then([this](Outcome<GenerationAccepted> accepted) {
     if (!accepted.ok()) {
       // It may have arrived all the same; a stream that nobody reads must not run on.
       tell(batcher_, CancelGeneration{stream_});
-      return end(EndReason::kFailed, describe(accepted.error()));
+      return end(EndReason::kFailed, accepted.error().text, accepted.error().kind);
     }
     if (!has_ended_ && events_.accepted) events_.accepted(accepted->waiting_before);
   });
@@ -73,11 +76,17 @@ void TokenStream::on(GenerationEnded message) {
 }
 
 void TokenStream::cancel() {
-  if (!has_ended_) tell(batcher_, CancelGeneration{stream_});
+  if (has_ended_) return;
+  if (!is_asked_) {
+    is_cancelled_ = true;
+    return;
+  }
+  tell(batcher_, CancelGeneration{stream_});
 }
 
-void TokenStream::end(EndReason reason, std::string text) {
-  finish({stream_, reason, std::move(text), static_cast<std::uint32_t>(request_.prompt.size()), next_index_, 0, 0});
+void TokenStream::end(EndReason reason, std::string text, runtime::ErrorKind kind) {
+  finish(
+      {stream_, reason, std::move(text), static_cast<std::uint32_t>(request_.prompt.size()), next_index_, 0, 0, kind});
 }
 
 void TokenStream::finish(const GenerationEnded& end) {

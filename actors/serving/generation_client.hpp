@@ -51,7 +51,7 @@ class TokenStream final : public runtime::ActorOf<TokenStream, StreamProtocol> {
 
  private:
   void on_start() override;
-  void end(EndReason reason, std::string text);
+  void end(EndReason reason, std::string text, runtime::ErrorKind kind = runtime::ErrorKind::kInternal);
   void finish(const GenerationEnded& end);
 
   const runtime::RefTo<BatcherProtocol> batcher_;
@@ -60,6 +60,8 @@ class TokenStream final : public runtime::ActorOf<TokenStream, StreamProtocol> {
   StreamEvents events_;
   std::uint32_t next_index_ = 0;
   std::uint32_t ungranted_ = 0;
+  bool is_asked_ = false;
+  bool is_cancelled_ = false;  // before it was asked for
   bool has_ended_ = false;
 };
 

@@ -182,6 +182,7 @@ Outcome<WireMessage> Codec<GenerationEnded>::encode(const GenerationEnded& messa
                 to.setGeneratedTokens(message.generated_tokens);
                 to.setDecoderMoves(message.decoder_moves);
                 to.setWaits(message.waits);
+                to.setKind(static_cast<std::uint8_t>(message.kind));
               }));
   return out;
 }
@@ -203,6 +204,9 @@ Outcome<GenerationEnded> Codec<GenerationEnded>::decode(std::span<const std::byt
         message.generated_tokens = from.getGeneratedTokens();
         message.decoder_moves = from.getDecoderMoves();
         message.waits = from.getWaits();
+        const std::uint8_t kind = from.getKind();
+        if (kind < 1 || kind > kErrorKindCount) return malformed("unknown kind " + std::to_string(kind));
+        message.kind = static_cast<ErrorKind>(kind);
         return message;
       });
 }

@@ -81,6 +81,7 @@ struct GenerationEnded {
   std::uint32_t generated_tokens = 0;
   std::uint32_t decoder_moves = 0;  // how often it was prefilled again on another Decoder
   std::uint32_t waits = 0;          // how often a step left it out because a part was nowhere to be had
+  runtime::ErrorKind kind = runtime::ErrorKind::kInternal;  // of kFailed: kInvalid will fail again, kExhausted may not
 };
 
 // --- logits ------------------------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ struct GenerationEnded $Wire.kind(0x0235) {
   generatedTokens @4 :UInt32;
   decoderMoves @5 :UInt32;
   waits @6 :UInt32;
+  kind @7 :UInt8;
 }
 
 # --- logits and warm-up ----------------------------------------------------------------------------------------------

@@ -178,7 +178,9 @@ TEST_CASE("steps and streams come back as they were sent") {
   const StepDone answered = there_and_back(done);
   CHECK(answered.sequences[0].sampled == done.sequences[0].sampled);
   CHECK(answered.visited == done.visited);
-  const GenerationEnded ended = there_and_back(GenerationEnded{1, EndReason::kDeadline, "why", 3, 4, 5, 6});
+  const GenerationEnded ended =
+      there_and_back(GenerationEnded{1, EndReason::kDeadline, "why", 3, 4, 5, 6, ErrorKind::kExhausted});
+  CHECK(ended.kind == ErrorKind::kExhausted);
   CHECK(ended.reason == EndReason::kDeadline);
   CHECK(ended.text == "why");
   CHECK(ended.decoder_moves == 5);
