@@ -9,8 +9,6 @@
 namespace consort::model {
 namespace {
 
-constexpr std::size_t kMaxDepth = 16;  // config.json and safetensors headers nest three deep; deeper is an attack
-
 // Sees every key as it is parsed; keeps the keys of the objects that are still open.
 struct KeyWatcher {
   using error_code = boost::json::error_code;
@@ -64,9 +62,9 @@ struct KeyWatcher {
 
 }  // namespace
 
-runtime::Status check_json(std::string_view text, std::string_view where) {
+runtime::Status check_json(std::string_view text, std::string_view where, std::size_t max_depth) {
   boost::json::parse_options options;
-  options.max_depth = kMaxDepth;
+  options.max_depth = max_depth;
   boost::json::basic_parser<KeyWatcher> parser(options);
   boost::json::error_code code;
   const std::size_t used = parser.write_some(false, text.data(), text.size(), code);

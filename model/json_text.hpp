@@ -2,14 +2,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 #include "runtime/outcome.hpp"
 
 namespace consort::model {
 
-// Fails if `text` is not one JSON value, nests deeper than 16, or has a key twice in one object. `where`
-// names the file.
-runtime::Status check_json(std::string_view text, std::string_view where);
+inline constexpr std::size_t kMaxJsonDepth =
+    16;  // config.json and safetensors headers nest three deep; deeper is an attack
+
+// Fails if `text` is not one JSON value in UTF-8, nests deeper than max_depth, or has a key twice in one object.
+// `where` names the file.
+runtime::Status check_json(std::string_view text, std::string_view where, std::size_t max_depth = kMaxJsonDepth);
 
 }  // namespace consort::model
