@@ -27,6 +27,7 @@ std::vector<std::string_view> role_names(const cluster::NodeRoles& roles) {
   if (roles.batcher) names.push_back("batcher");
   if (roles.trunk) names.push_back("trunk");
   if (roles.experts) names.push_back("experts");
+  if (roles.gateway) names.push_back("gateway");
   return names;
 }
 

@@ -31,6 +31,7 @@ struct Member {
   dataToken @10 :Data;
   profile @11 :Profile;
   held @12 :Held;
+  gateway @13 :Bool;
 }
 struct Columns {
   first @0 :UInt32;

@@ -28,6 +28,8 @@ constexpr std::int64_t kMaxReplicas = 8;
 constexpr std::int64_t kMaxColumns = 64;
 constexpr std::int64_t kMaxCore = 4095;
 constexpr double kMaxSlowdown = 1000;
+constexpr std::int64_t kMaxDefaultTokens = 1 << 20;  // no model's context is longer
+constexpr std::size_t kMaxModelNameBytes = 128;
 
 // One table of the file: takes keys out one by one; what is left over is not known.
 class Section {
@@ -162,6 +164,40 @@ Status read_cluster(const toml::table& table, ClusterConfig& config) {
   return runtime::done();
 }
 
+bool is_loopback_address(const std::string& host) { return host.starts_with("127.") || host == "::1"; }
+
+Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& config) {
+  Section section(config.path, "gateway", table);
+  GatewayConfig& gateway = config.gateway;
+  CONSORT_RETURN_IF_ERROR(section.read("host", gateway.host));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("port", 0, 65535, gateway.port));
+  CONSORT_RETURN_IF_ERROR(section.read("insecure", gateway.insecure));
+  CONSORT_RETURN_IF_ERROR(section.read("model_name", gateway.model_name));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("default_max_tokens", 1, kMaxDefaultTokens, gateway.default_max_tokens));
+  CONSORT_RETURN_IF_ERROR(section.read_quantity("request_deadline", parse_duration, gateway.request_deadline));
+  CONSORT_RETURN_IF_ERROR(section.finish());
+  if (!config.gateway_index()) {
+    return section.missing("", "no node has the role gateway: add it to the roles of the node that is to serve");
+  }
+  if (gateway.host != "0.0.0.0" && gateway.host != "::" && !own(gateway.host)) {
+    return section.missing("host", "\"" + gateway.host + "\" is no address of this machine; 127.0.0.1 always is");
+  }
+  if (!is_loopback_address(gateway.host) && !gateway.insecure) {
+    return section.missing("host",
+                           "\"" + gateway.host +
+                               "\" can be reached from outside, and there is no TLS yet: keep 127.0.0.1 and put "
+                               "a TLS proxy before it, or set gateway.insecure = true on a network that you trust");
+  }
+  const bool good_name =
+      gateway.model_name.size() <= kMaxModelNameBytes &&
+      gateway.model_name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:@") ==
+          std::string::npos;
+  if (!good_name) return section.missing("model_name", "must be up to 128 of A-Z, a-z, 0-9, '.', '_', '-', ':', '@'");
+  if (gateway.request_deadline < std::chrono::seconds(1))
+    return section.missing("request_deadline", "must be 1s or more");
+  return runtime::done();
+}
+
 Status read_roles(Section& section, NodeRoles& roles) {
   const toml::node* node = section.find("roles");
   if (node == nullptr) return section.missing("roles", "is missing; like [\"trunk\", \"experts\"]");
@@ -174,10 +210,12 @@ Status read_roles(Section& section, NodeRoles& roles) {
                  : text->get() == "batcher"   ? &roles.batcher
                  : text->get() == "trunk"     ? &roles.trunk
                  : text->get() == "experts"   ? &roles.experts
+                 : text->get() == "gateway"   ? &roles.gateway
                                               : nullptr;
     if (role == nullptr) {
-      return section.wrong(entry, "roles",
-                           "\"" + text->get() + "\" is no role; there are coordinator, batcher, trunk, experts");
+      return section.wrong(
+          entry, "roles",
+          "\"" + text->get() + "\" is no role; there are coordinator, batcher, trunk, experts, gateway");
     }
     if (*role) return section.wrong(entry, "roles", "\"" + text->get() + "\" is there twice");
     *role = true;
@@ -275,6 +313,9 @@ Status check_roles(const toml::node& at, const ClusterConfig& config) {
   if (const auto n = count(&NodeRoles::batcher); n != 1) {
     return wrong("exactly one node must have the role batcher, " + std::to_string(n) + " have it");
   }
+  if (const auto n = count(&NodeRoles::gateway); n > 1) {
+    return wrong("one node at most may have the role gateway, " + std::to_string(n) + " have it");
+  }
   if (count(&NodeRoles::trunk) == 0) return wrong("at least one node must have the role trunk");
   const auto experts = count(&NodeRoles::experts);
   if (experts == 0) return wrong("at least one node must have the role experts");
@@ -302,6 +343,12 @@ std::size_t ClusterConfig::batcher_index() const {
   return static_cast<std::size_t>(at - nodes.begin());
 }
 
+std::optional<std::size_t> ClusterConfig::gateway_index() const {
+  const auto at = std::find_if(nodes.begin(), nodes.end(), [](const NodeConfig& n) { return n.roles.gateway; });
+  if (at == nodes.end()) return std::nullopt;
+  return static_cast<std::size_t>(at - nodes.begin());
+}
+
 Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::string& path, IsOwnAddress own) {
   CONSORT_TRY(const std::string ascii, ascii_toml(text, path));
   const toml::parse_result parsed = toml::parse(ascii, path);
@@ -316,6 +363,7 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   Section top(config.path, "file", root);
   const toml::node* cluster = top.find("cluster");
   const toml::node* nodes = top.find("node");
+  const toml::node* gateway = top.find("gateway");
   CONSORT_RETURN_IF_ERROR(top.finish());
   if (cluster == nullptr || !cluster->is_table()) return top.missing("cluster", "a section [cluster] is missing");
   if (nodes == nullptr || !nodes->is_array_of_tables()) {
@@ -331,6 +379,10 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
     config.nodes.push_back(std::move(one));
   }
   CONSORT_RETURN_IF_ERROR(check_roles(*nodes, config));
+  if (gateway != nullptr) {
+    if (!gateway->is_table()) return top.wrong(*gateway, "gateway", "must be one section [gateway]");
+    CONSORT_RETURN_IF_ERROR(read_gateway(*gateway->as_table(), own, config));
+  }
   if (!config.model.empty()) {
     const std::filesystem::path model(config.model);
     if (model.is_relative()) {

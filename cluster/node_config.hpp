@@ -41,6 +41,16 @@ struct NodeConfig {
   LinkShape shape;
 };
 
+// The HTTP service of the node with the role gateway.
+struct GatewayConfig {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8080;                // 0: any that is free, told by `consort up`
+  bool insecure = false;                    // may listen where others can read along; there is no TLS yet
+  std::string model_name;                   // in the API; empty: the name of the model's folder
+  std::uint32_t default_max_tokens = 4096;  // of an answer whose request names no limit
+  runtime::Duration request_deadline = std::chrono::minutes(10);  // as long as OpenAI's clients wait by default
+};
+
 struct ClusterConfig {
   std::string name;
   std::string path;   // of the file it came from; empty: from text
@@ -53,6 +63,7 @@ struct ClusterConfig {
   runtime::Duration dead_after = std::chrono::seconds(2);
   runtime::Duration heartbeat_every = std::chrono::milliseconds(100);
   runtime::Duration request_deadline = std::chrono::seconds(60);
+  GatewayConfig gateway;
   std::vector<NodeConfig> nodes;
 
   const NodeConfig* find(std::string_view node) const;
@@ -62,6 +73,7 @@ struct ClusterConfig {
   }
   std::size_t coordinator_index() const;
   std::size_t batcher_index() const;
+  std::optional<std::size_t> gateway_index() const;
 };
 
 // Does an address belong to this machine? The real answer asks the kernel; tests give their own.

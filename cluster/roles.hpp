@@ -18,6 +18,7 @@ enum class Role : std::uint16_t {
   kDecoder = 6,
   kBatcher = 7,
   kClient = 8,
+  kGateway = 9,
 };
 
 constexpr runtime::ActorId actor_id(Role role, std::uint32_t index = 0) {
@@ -27,6 +28,7 @@ constexpr runtime::ActorId actor_id(Role role, std::uint32_t index = 0) {
 // Worker processes count from 1 in the order of the node config; other processes have ranges of their own.
 inline constexpr runtime::NodeId kCoordinatorNode{0x01000000};
 inline constexpr std::uint32_t kFirstAgentNode = 0x02000000;   // + host index
+inline constexpr runtime::NodeId kGatewayNode{0x03000000};     // to its agent; to others it is a client
 inline constexpr std::uint32_t kFirstClientNode = 0xF0000000;  // + 24 random bits
 
 constexpr bool is_worker(runtime::NodeId node) { return node.value > 0 && node.value < kCoordinatorNode.value; }

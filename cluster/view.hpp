@@ -29,6 +29,7 @@ struct NodeRoles {
   bool batcher = false;
   bool trunk = false;    // a Decoder
   bool experts = false;  // an ExpertGroup
+  bool gateway = false;  // the Gateway's process runs on this node's host
   auto operator<=>(const NodeRoles&) const = default;
 };
 

@@ -138,6 +138,7 @@ static void write(schema::Member::Builder out, const Member& member) {
   out.setBatcher(member.roles.batcher);
   out.setTrunk(member.roles.trunk);
   out.setExperts(member.roles.experts);
+  out.setGateway(member.roles.gateway);
   out.setState(static_cast<std::uint8_t>(member.state));
   out.setDataAddress(data(member.data_address.bytes));
   out.setControlAddress(data(member.control_address.bytes));
@@ -154,7 +155,7 @@ static Member read(schema::Member::Reader in) {
   member.node = runtime::NodeId{in.getNode()};
   member.incarnation = runtime::Incarnation{in.getIncarnation()};
   member.name = text(in.getName());
-  member.roles = {in.getCoordinator(), in.getBatcher(), in.getTrunk(), in.getExperts()};
+  member.roles = {in.getCoordinator(), in.getBatcher(), in.getTrunk(), in.getExperts(), in.getGateway()};
   KJ_REQUIRE(in.getState() <= static_cast<std::uint8_t>(NodeState::kReady), "an unknown state of a node");
   member.state = static_cast<NodeState>(in.getState());
   member.data_address = read_address(in.getDataAddress());

@@ -59,7 +59,7 @@ void kill_leftovers(const ClusterState& state) {
     if (pid && ::kill(*pid, SIGKILL) == 0) killed.push_back(*pid);
   };
   for (const auto& agent : state.processes.agents) kill_process(agent.name);
-  for (const auto& process : state.processes.all()) kill_process(process.name);
+  for (const auto& process : state.processes.started()) kill_process(process.name);
   const auto deadline = std::chrono::steady_clock::now() + kEndWait;
   for (int pid : killed) {
     while (is_running(pid) && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(kEndPoll);

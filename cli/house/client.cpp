@@ -54,7 +54,7 @@ Client::~Client() {
 
 Outcome<std::unique_ptr<Client>> Client::open(const ClusterState& state) {
   auto parts = std::make_unique<Parts>(runtime::posix::kernel_seed());
-  CONSORT_TRY(parts->control, open_operator_link(state, parts->node));
+  CONSORT_TRY(parts->control, open_client_link(state, kOperatorProcess, parts->node));
   parts->processes = state.processes;
   parts->env.control = parts->control.link.get();
   parts->loop.set_env(parts->env);

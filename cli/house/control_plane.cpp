@@ -80,6 +80,10 @@ Status prepare_control_plane(const ClusterState& state) {
   }
   CONSORT_TRY(const CurveKeys operator_keys, keys_of(state, kOperatorProcess));
   allowed.push_back({std::string(kOperatorProcess), KeyRole::kOperator, {}, operator_keys.public_key});
+  if (state.processes.gateway) {
+    CONSORT_TRY(const CurveKeys gateway_keys, keys_of(state, kGatewayProcess));
+    allowed.push_back({std::string(kGatewayProcess), KeyRole::kOperator, {}, gateway_keys.public_key});
+  }
   return transport::write_allow_list(state.folder.allowed_keys_file(), allowed);
 }
 
@@ -100,10 +104,10 @@ Outcome<ControlLink> open_control_link(const ClusterState& state, const ProcessP
   return as_control_link(std::move(link));
 }
 
-Outcome<ControlLink> open_operator_link(const ClusterState& state, runtime::NodeId client) {
+Outcome<ControlLink> open_client_link(const ClusterState& state, std::string_view process, runtime::NodeId client) {
   CONSORT_RETURN_IF_ERROR(address_text(state, state.processes.coordinator.name));  // says best that it is not up
   transport::ZmqOptions options;
-  CONSORT_TRY(options.keys, transport::read_key_file(state.folder.key_file(kOperatorProcess)));
+  CONSORT_TRY(options.keys, transport::read_key_file(state.folder.key_file(process)));
   CONSORT_TRY(std::unique_ptr<ZmqLink> link, ZmqLink::open(client, {}, std::move(options)));
   return as_control_link(std::move(link));
 }

@@ -27,7 +27,8 @@ struct ControlLink {
 };
 // Of a process of the cluster: bound where its address file says.
 runtime::Outcome<ControlLink> open_control_link(const ClusterState& state, const ProcessPlace& process);
-// Of a client: the operator's key, a node id drawn anew.
-runtime::Outcome<ControlLink> open_operator_link(const ClusterState& state, runtime::NodeId client);
+// Of a client, the operator or the Gateway: its key, a node id drawn anew.
+runtime::Outcome<ControlLink> open_client_link(const ClusterState& state, std::string_view process,
+                                               runtime::NodeId client);
 
 }  // namespace consort::cli

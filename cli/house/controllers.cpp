@@ -37,6 +37,7 @@ std::vector<cluster::NodeAgentOptions::Child> children_of(const ProcessList& pro
   };
   add(processes.coordinator);
   for (const auto& worker : processes.workers) add(worker);
+  if (processes.gateway) add(*processes.gateway);
   return children;
 }
 

@@ -11,10 +11,11 @@ runtime::Outcome<ProcessList> ProcessList::of(const cluster::ClusterConfig& conf
   ProcessList list;
   for (std::size_t i = 0; i < config.nodes.size(); ++i) {
     const auto& node = config.nodes[i];
-    if (node.name == kCoordinatorProcess || node.name == kOperatorProcess || node.name.starts_with("agent-")) {
+    if (node.name == kCoordinatorProcess || node.name == kOperatorProcess || node.name == kGatewayProcess ||
+        node.name.starts_with("agent-")) {
       return runtime::failure(runtime::ErrorKind::kInvalid,
                               config.path + ": a node cannot be named '" + node.name +
-                                  "': coordinator, operator and agent-... are names of other processes");
+                                  "': coordinator, operator, gateway and agent-... are names of other processes");
     }
     list.workers.push_back({node.name, cluster::ClusterConfig::node_id(i), node.host});
     const bool known = std::ranges::any_of(list.agents, [&](const ProcessPlace& a) { return a.host == node.host; });
@@ -25,6 +26,9 @@ runtime::Outcome<ProcessList> ProcessList::of(const cluster::ClusterConfig& conf
   }
   list.coordinator = {std::string(kCoordinatorProcess), cluster::kCoordinatorNode,
                       config.nodes.at(config.coordinator_index()).host};
+  if (const auto index = config.gateway_index()) {
+    list.gateway = ProcessPlace{std::string(kGatewayProcess), cluster::kGatewayNode, config.nodes[*index].host};
+  }
   return list;
 }
 
@@ -38,6 +42,12 @@ std::vector<ProcessPlace> ProcessList::all() const {
   std::vector<ProcessPlace> places{coordinator};
   places.insert(places.end(), agents.begin(), agents.end());
   places.insert(places.end(), workers.begin(), workers.end());
+  return places;
+}
+
+std::vector<ProcessPlace> ProcessList::started() const {
+  std::vector<ProcessPlace> places = all();
+  if (gateway) places.push_back(*gateway);
   return places;
 }
 

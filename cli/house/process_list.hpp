@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@ namespace consort::cli {
 
 inline constexpr std::string_view kCoordinatorProcess = "coordinator";
 inline constexpr std::string_view kOperatorProcess = "operator";
+inline constexpr std::string_view kGatewayProcess = "gateway";
 
 struct ProcessPlace {
   std::string name;  // of its key, address, pid and log files
@@ -23,13 +25,15 @@ struct ProcessPlace {
 
 struct ProcessList {
   ProcessPlace coordinator;
-  std::vector<ProcessPlace> agents;   // one per host, in the order in which the file names hosts
-  std::vector<ProcessPlace> workers;  // in the order of the file
+  std::vector<ProcessPlace> agents;     // one per host, in the order in which the file names hosts
+  std::vector<ProcessPlace> workers;    // in the order of the file
+  std::optional<ProcessPlace> gateway;  // a client to all others: nobody connects to it
 
   // Refuses node names that other processes have.
   static runtime::Outcome<ProcessList> of(const cluster::ClusterConfig& config);
   const ProcessPlace& agent_of(std::string_view host) const;
-  std::vector<ProcessPlace> all() const;  // without the operator
+  std::vector<ProcessPlace> all() const;      // that others talk to: without the Gateway and the operator
+  std::vector<ProcessPlace> started() const;  // all that `up` starts: with the Gateway
 };
 
 }  // namespace consort::cli

@@ -156,9 +156,10 @@ Status run_agent(const ClusterState& state, const std::string& name) {
   CONSORT_TRY(options.coordinator_address, control_address(state, state.processes.coordinator.name));
   CONSORT_TRY(options.control_address, control_address(state, place->name));
   options.children = children_of(state.processes, *place, [&](const ProcessPlace& child) {
-    const bool is_coordinator = child.name == kCoordinatorProcess;
-    return std::vector<std::string>{is_coordinator ? "coordinator-process" : "worker-process", "--state",
-                                    state.folder.path(), "--name", child.name};
+    const char* command = child.name == kCoordinatorProcess ? "coordinator-process"
+                          : child.name == kGatewayProcess   ? "gateway-process"
+                                                            : "worker-process";
+    return std::vector<std::string>{command, "--state", state.folder.path(), "--name", child.name};
   });
   const AgentProcess process(ground->loop, std::move(options));
   ground->loop.run(runtime::Duration::zero());

@@ -57,6 +57,7 @@ runtime::Outcome<SimModel> SimModel::load(const std::string& directory) {
 
 SimCluster::SimCluster(SimClusterOptions options, SimModel model)
     : options_(std::move(options)), model_(std::move(model)), processes_(ProcessList::of(options_.config).value()) {
+  processes_.gateway.reset();  // HTTP and its clients are not simulated
   world_ = std::make_unique<runtime::World>(options_.seed, options_.world);
   world_->set_program([this](const runtime::ProcessSpec& spec) -> runtime::Outcome<runtime::SimProgram> {
     if (spec.name == processes_.coordinator.name) {

@@ -91,6 +91,18 @@ TEST_CASE("a cluster file stands for a coordinator, an agent per host and a work
   CHECK(list->all().size() == 5);
 }
 
+TEST_CASE("a gateway is started with the others, and nobody connects to it") {
+  std::string text = kTwoNodes;
+  text.replace(text.rfind("\"experts\""), 9, "\"experts\", \"gateway\"");
+  const auto list = cli::ProcessList::of(config_of(text));
+  REQUIRE(list.ok());
+  CHECK(list->all().size() == 5);
+  REQUIRE(list->started().size() == 6);
+  CHECK(list->started().back().name == "gateway");
+  CHECK(list->started().back().host == "127.0.0.2");
+  CHECK_FALSE(cli::ProcessList::of(config_of(kTwoNodes))->gateway.has_value());
+}
+
 TEST_CASE("a node cannot have the name of another process") {
   std::string text = kTwoNodes;
   text.replace(text.find("attic"), 5, "coordinator");

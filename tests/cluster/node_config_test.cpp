@@ -68,6 +68,35 @@ TEST_CASE("unknown keys are refused with the known ones") {
   CHECK(contains(error_of(kCluster + kNode + "shape = { delay = \"1ms\", loss = 3 }\n"), "node.shape.loss"));
 }
 
+TEST_CASE("a gateway listens here alone, unless the file says that it knows what that means") {
+  std::string node = kNode;
+  node.replace(node.find("\"experts\""), 9, "\"experts\", \"gateway\"");
+  const auto with = [&](const std::string& lines) { return kCluster + "[gateway]\n" + lines + node; };
+  const auto plain = parse_cluster_config(kCluster + node, "lab.toml", only_loopback);
+  REQUIRE(plain.ok());
+  CHECK(plain->gateway_index() == 0);
+  CHECK(plain->gateway.host == "127.0.0.1");
+  CHECK(plain->gateway.port == 8080);
+  const auto set =
+      parse_cluster_config(with("port = 0\nmodel_name = \"r1\"\ndefault_max_tokens = 9\nrequest_deadline = \"5s\"\n"),
+                           "lab.toml", only_loopback);
+  REQUIRE(set.ok());
+  CHECK(set->gateway.port == 0);
+  CHECK(set->gateway.model_name == "r1");
+  CHECK(set->gateway.default_max_tokens == 9);
+  CHECK(set->gateway.request_deadline == 5s);
+  CHECK(contains(error_of(with("host = \"0.0.0.0\"\n")), "no TLS yet"));
+  CHECK(error_of(with("host = \"0.0.0.0\"\ninsecure = true\n")).empty());
+  CHECK(contains(error_of(with("host = \"10.1.1.1\"\ninsecure = true\n")), "no address of this machine"));
+  CHECK(contains(error_of(with("port = 70000\n")), "lab.toml:4: gateway.port"));
+  CHECK(contains(error_of(with("model_name = \"a/b\"\n")), "gateway.model_name"));
+  CHECK(contains(error_of(with("tls = true\n")), "gateway.tls: is not known here"));
+  CHECK(contains(error_of(kCluster + "[gateway]\n" + kNode), "no node has the role gateway"));
+  std::string second = node;
+  second.replace(second.find("desk"), 4, "two");
+  CHECK(contains(error_of(kCluster + node + second), "have it"));
+}
+
 TEST_CASE("duplicates are refused") {
   CHECK(contains(error_of(kCluster + kNode + "[[node]]\nname = \"desk\"\nhost = \"127.0.0.1\"\nroles = [\"trunk\"]\n"),
                  "lab.toml:8: node.name: \"desk\" is the name of two nodes"));
