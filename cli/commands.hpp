@@ -107,6 +107,14 @@ struct SimulateOptions {
 };
 int run_simulate(const SimulateOptions& options);
 
+struct KeysOptions {
+  enum class What : std::uint8_t { kAdd, kList, kRevoke };
+  What what = What::kList;
+  std::string cluster_file;
+  std::string name;
+};
+int run_keys(const KeysOptions& options);
+
 // Started by `up` and by node agents, not by people.
 struct ProcessOptions {
   std::string state_dir;
@@ -115,5 +123,6 @@ struct ProcessOptions {
 int run_agent_process(const ProcessOptions& options);
 int run_coordinator_process(const ProcessOptions& options);
 int run_worker_process(const ProcessOptions& options);
+int run_gateway_process(const ProcessOptions& options);
 
 }  // namespace consort::cli

@@ -37,6 +37,7 @@ struct Options {
   TraceOptions trace;
   SimulateOptions simulate;
   ProcessOptions process;
+  KeysOptions keys;
   std::function<int()> chosen;
 };
 
@@ -148,6 +149,25 @@ void add_model_commands(CLI::App& app, Options& o) {
   doctor->final_callback([&o] { o.chosen = [&o] { return run_doctor(o.doctor_cluster); }; });
 }
 
+void add_keys_commands(CLI::App& app, Options& o) {
+  auto* keys = app.add_subcommand("keys", "who may use a cluster's HTTP service");
+  keys->require_subcommand(1);
+  auto* api = keys->add_subcommand("api", "API keys: add, list, revoke");
+  api->require_subcommand(1);
+  const auto add = [&](const char* name, const char* help, KeysOptions::What what) {
+    auto* command = api->add_subcommand(name, help);
+    command->add_option("file", o.keys.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+    if (what != KeysOptions::What::kList) command->add_option("name", o.keys.name, "of the key")->required();
+    command->final_callback([&o, what] {
+      o.keys.what = what;
+      o.chosen = [&o] { return run_keys(o.keys); };
+    });
+  };
+  add("add", "make a key and show it, once", KeysOptions::What::kAdd);
+  add("list", "names of the keys", KeysOptions::What::kList);
+  add("revoke", "take a key back", KeysOptions::What::kRevoke);
+}
+
 void add_process_commands(CLI::App& app, Options& o) {
   const auto add = [&](const char* name, int (*run)(const ProcessOptions&)) {
     auto* command = app.add_subcommand(name, "started by `consort up`, not by people");
@@ -159,6 +179,7 @@ void add_process_commands(CLI::App& app, Options& o) {
   add("agent-process", run_agent_process);
   add("coordinator-process", run_coordinator_process);
   add("worker-process", run_worker_process);
+  add("gateway-process", run_gateway_process);
 }
 
 }  // namespace
@@ -170,6 +191,7 @@ int main(int argc, char** argv) {
   Options options;
   add_cluster_commands(app, options);
   add_model_commands(app, options);
+  add_keys_commands(app, options);
   add_process_commands(app, options);
   // CLI11 would only say that a command is missing.
   const auto is_asked = [&](const CLI::App* command) { return command->get_name() == argv[1]; };

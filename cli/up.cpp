@@ -26,6 +26,7 @@ constexpr auto kPollEvery = std::chrono::milliseconds(100);
 constexpr auto kStatusDeadline = std::chrono::seconds(2);
 constexpr auto kShutdownDeadline = std::chrono::seconds(5);
 constexpr auto kWarmUpDeadline = std::chrono::seconds(60);
+constexpr auto kGatewayPatience = std::chrono::seconds(5);  // without its process: an agent starts it again much sooner
 
 volatile std::sig_atomic_t stop_asked = 0;
 
@@ -41,6 +42,12 @@ Outcome<UpChoices> choices_of(const UpOptions& options, const ClusterState& stat
     choices.numeric_plan = model::to_json(plan);
   }
   return choices;
+}
+
+// What an earlier `up` left of it would be taken for the new one's.
+void forget_gateway(const ClusterState& state) {
+  std::filesystem::remove(state.folder.address_file(kGatewayProcess));
+  std::filesystem::remove(state.folder.pid_file(kGatewayProcess));
 }
 
 Status start_agents(const ClusterState& state) {
@@ -77,7 +84,7 @@ bool all_ready(const cluster::ClusterView& view) {
 
 std::string logs_of(const ClusterState& state) {
   std::string text;
-  for (const auto& process : state.processes.all()) text += log_tail(state, process.name);
+  for (const auto& process : state.processes.started()) text += log_tail(state, process.name);
   return text;
 }
 
@@ -111,6 +118,26 @@ Status wait_ready(const ClusterState& state, Client& client, std::chrono::steady
                  "the cluster is not ready in time" + (last_trouble.empty() ? std::string() : ": " + last_trouble));
 }
 
+// Until the HTTP service would serve a request, where there is one.
+Status wait_gateway(const ClusterState& state, Client& client, std::chrono::steady_clock::time_point deadline) {
+  if (!state.processes.gateway) return runtime::done();
+  const std::string address_file = state.folder.address_file(kGatewayProcess);
+  auto last_alive = std::chrono::steady_clock::now();
+  while (stop_asked == 0 && std::chrono::steady_clock::now() < deadline) {
+    if (state.folder.living_process(kGatewayProcess)) last_alive = std::chrono::steady_clock::now();
+    if (const auto url = StateFolder::read_if_there(address_file)) {
+      std::fprintf(stderr, "  %-12s %s/v1\n", "gateway", url->substr(0, url->find('\n')).c_str());
+      return runtime::done();
+    }
+    if (std::chrono::steady_clock::now() - last_alive > kGatewayPatience) {
+      return failure(ErrorKind::kInvalid, "the gateway does not start");
+    }
+    client.turn_until([] { return stop_asked != 0; }, kPollEvery);
+  }
+  if (stop_asked != 0) return failure(ErrorKind::kCancelled, "interrupted");
+  return failure(ErrorKind::kTimedOut, "the gateway does not serve in time");
+}
+
 bool an_agent_lives(const ClusterState& state) {
   for (const auto& agent : state.processes.agents) {
     const auto pid = state.folder.living_process(agent.name);
@@ -137,7 +164,7 @@ void take_down(const ClusterState& state, Client& client) {
 int run_up(const UpOptions& options) {
   const auto state = ClusterState::of_file(options.cluster_file);
   if (!state.ok()) return wrong_use(state.error().text);
-  for (const auto& process : state->processes.all()) {
+  for (const auto& process : state->processes.started()) {
     if (state->folder.living_process(process.name)) {
       return wrong_use("cluster '" + state->config.name + "' is up already (" + process.name +
                        " lives): `consort down` ends it");
@@ -148,6 +175,7 @@ int run_up(const UpOptions& options) {
   Status prepared = state->folder.create();
   if (prepared.ok()) prepared = state->keep(*choices);
   if (prepared.ok()) prepared = prepare_control_plane(*state);
+  if (prepared.ok()) forget_gateway(*state);
   if (prepared.ok()) prepared = start_agents(*state);
   if (!prepared.ok()) return job_failed(prepared.error().text);
   std::signal(SIGINT, on_stop_signal);
@@ -157,7 +185,9 @@ int run_up(const UpOptions& options) {
     kill_leftovers(*state);
     return job_failed(client.error().text);
   }
-  const Status ready = wait_ready(*state, **client, std::chrono::steady_clock::now() + options.ready_deadline);
+  const auto deadline = std::chrono::steady_clock::now() + options.ready_deadline;
+  Status ready = wait_ready(*state, **client, deadline);
+  if (ready.ok()) ready = wait_gateway(*state, **client, deadline);
   if (!ready.ok()) {
     const std::string logs = logs_of(*state);
     take_down(*state, **client);
@@ -182,7 +212,7 @@ int run_down(const DownOptions& options) {
   const auto state = ClusterState::of_file(options.cluster_file);
   if (!state.ok()) return wrong_use(state.error().text);
   bool any = false;
-  for (const auto& process : state->processes.all())
+  for (const auto& process : state->processes.started())
     any = any || state->folder.living_process(process.name).has_value();
   if (!any) {
     std::fprintf(stderr, "cluster '%s' is not up\n", state->config.name.c_str());

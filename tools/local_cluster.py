@@ -36,7 +36,7 @@ LOST_PART_NODES = [FAULT_NODES[0], dict(name="attic", roles=["trunk", "experts"]
 
 
 class LocalCluster:
-    def __init__(self, consort, model, nodes=None, replicas=2, columns="auto", flags=(), keep=False):
+    def __init__(self, consort, model, nodes=None, replicas=2, columns="auto", flags=(), keep=False, extra=()):
         self.consort = os.path.abspath(consort)
         self.folder = tempfile.mkdtemp(prefix="consort-")
         self.keep = keep
@@ -46,7 +46,7 @@ class LocalCluster:
         self.environment = dict(os.environ, XDG_STATE_HOME=os.path.join(self.folder, "state"))
         columns = json.dumps(columns)
         lines = ["[cluster]", f'name = "{self.name}"', f'model = "{os.path.abspath(model)}"', f"replicas = {replicas}",
-                 f"columns = {columns}"]
+                 f"columns = {columns}", *extra]
         for node in nodes or THREE_NODES:
             lines.append("[[node]]")
             lines.append('host = "127.0.0.1"')

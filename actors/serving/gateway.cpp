@@ -409,8 +409,8 @@ void Gateway::look_at_cluster() {
       {settings_.batcher_node, {}, cluster::actor_id(Role::kMembership)}};
   ask(membership, cluster::ClusterStatus{}, kLookPatience).then([this](Outcome<cluster::ClusterStatusReport> report) {
     ServingState state{false, "the node with the Batcher does not answer", {}};
-    batcher_.reset();
-    if (report.ok()) {
+    if (report.ok()) {  // else the last Batcher known: it may only be slow, and its streams tell when it is gone
+      batcher_.reset();
       state = serving_state(*report, settings_.batcher_node);
       const cluster::Member* member = report->view->find(settings_.batcher_node);
       if (member != nullptr && member->incarnation.value != 0) {

@@ -44,7 +44,8 @@ class Commands(unittest.TestCase):
     def test_help(self):
         """help and version exit with 0, and every command has a help"""
         said = self.consort(OK, "--help")
-        for command in ("up", "down", "status", "generate", "logits", "inspect", "tokenize", "doctor", "trace", "simulate"):
+        for command in ("up", "down", "status", "generate", "logits", "inspect", "tokenize", "doctor", "trace", "simulate",
+                        "keys"):
             self.assertIn("\n  " + command + " ", said)
             self.consort(OK, command, "--help")
         self.assertNotIn("worker-process", said)

@@ -1,0 +1,16 @@
+// A metrics snapshot in Prometheus' text format, version 0.0.4. Pure.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "runtime/metrics.hpp"
+
+namespace consort::cli {
+
+// Every series gets the label model_name. Names that end in _total are counters, other numbers gauges; spreads are in
+// nanoseconds and come out as histograms in seconds. A cell's name may carry labels of its own: a_total{b="c"}.
+std::string prometheus_text(const runtime::MetricsSnapshot& snapshot, std::string_view model);
+
+}  // namespace consort::cli

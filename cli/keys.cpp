@@ -1,0 +1,68 @@
+// `consort keys api add`, `list`, `revoke`: who may use a cluster's HTTP service.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+
+#include "cli/commands.hpp"
+#include "cli/house/cluster_state.hpp"
+#include "cli/http/api_keys.hpp"
+
+namespace consort::cli {
+
+namespace {
+
+bool is_name(const std::string& name) {
+  return !name.empty() && name.size() <= 64 &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;
+}
+
+void list(const std::optional<std::vector<ApiKey>>& keys) {
+  if (!keys) return (void)std::printf("no key was made yet: requests from this machine need none\n");
+  for (const ApiKey& key : *keys) {
+    const std::time_t created = key.created;
+    std::tm parts{};
+    ::gmtime_r(&created, &parts);
+    char day[32];
+    std::strftime(day, sizeof day, "%Y-%m-%d %H:%M UTC", &parts);
+    std::printf("%-20s made %s\n", key.name.c_str(), day);
+  }
+  if (keys->empty()) std::printf("all keys are revoked: nobody is served\n");
+}
+
+}  // namespace
+
+int run_keys(const KeysOptions& options) {
+  const auto state = ClusterState::of_file(options.cluster_file);
+  if (!state.ok()) return wrong_use(state.error().text);
+  const std::string file = state->folder.api_keys_file();
+  auto read = read_api_keys(file);
+  if (!read.ok()) return wrong_use(read.error().text);
+  if (options.what == KeysOptions::What::kList) {
+    list(*read);
+    return kExitOk;
+  }
+  if (!is_name(options.name)) return wrong_use("a key's name is 1 to 64 of a-z, 0-9, '.', '_', '-'");
+  std::vector<ApiKey> keys = std::move(*read).value_or(std::vector<ApiKey>());
+  const auto known = std::ranges::find(keys, options.name, &ApiKey::name);
+  std::string made;
+  if (options.what == KeysOptions::What::kAdd) {
+    if (known != keys.end()) return wrong_use("there is a key named '" + options.name + "' already: revoke it first");
+    if (keys.size() >= kMaxApiKeys) return wrong_use("there are " + std::to_string(kMaxApiKeys) + " keys already");
+    made = make_api_key();
+    keys.push_back({options.name, hash_of_api_key(made), static_cast<std::int64_t>(std::time(nullptr))});
+  } else {
+    if (known == keys.end()) return wrong_use("there is no key named '" + options.name + "'");
+    keys.erase(known);
+  }
+  runtime::Status written = state->folder.create();
+  if (written.ok()) written = StateFolder::write(file, format_api_keys(keys));
+  if (!written.ok()) return job_failed(written.error().text);
+  if (!made.empty()) {
+    std::printf("%s\n", made.c_str());
+    std::fprintf(stderr, "this is the only time that the key is shown; from now on every request needs one\n");
+  }
+  return kExitOk;
+}
+
+}  // namespace consort::cli
