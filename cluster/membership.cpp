@@ -116,6 +116,8 @@ void Membership::State::start() {
   profile.trunk_bytes = options.trunk_bytes;
   post.on_own_end([this](std::string_view why) { self.env().terminator.terminate(why); });
   post.on_peer_hint([this](NodeId node, Plane plane, runtime::PeerChange change, std::string_view) {
+    // A Coordinator of a new term does not know the way to this node, and cannot ask for it.
+    if (node == kCoordinatorNode && change == runtime::PeerChange::kConnected && incarnation.value != 0) join();
     const auto peer = peers.find(node);
     if (plane != Plane::kData || peer == peers.end()) return;
     if (change == runtime::PeerChange::kConnected) {

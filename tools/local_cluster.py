@@ -124,6 +124,17 @@ class LocalCluster:
             time.sleep(0.1)
         raise RuntimeError(f"{node} is not ready after {seconds} s\n{self.logs()}")
 
+    def wait_coordinator(self, seconds=60):
+        """Until a Coordinator answers and has adopted all nodes."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            status = self.status()
+            by_worker = status["answered_by"] in (n["node"] for n in status["nodes"])
+            if not by_worker and all(n["state"] == "ready" for n in status["nodes"]):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"the coordinator is not back after {seconds} s\n{self.logs()}")
+
     def generate(self, ids, tokens, deadline_ms=120000, extra=()):
         """Starts a generation; returns its Stream."""
         process = subprocess.Popen(

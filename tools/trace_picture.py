@@ -7,7 +7,7 @@ SPDX-License-Identifier: Apache-2.0
 import argparse
 import json
 
-WIDTH, LANE, LEFT, TOP = 1000, 34, 190, 44
+WIDTH, LANE, LEFT, TOP, RIGHT = 1000, 34, 210, 44, 24
 COLOURS = ["#3572b0", "#d9822b"]  # micro-batch 0 and 1
 LANES = ["micro-batch 0 computes", "micro-batch 1 computes", "micro-batch 0: parts under way", "micro-batch 1: parts under way"]
 
@@ -32,7 +32,7 @@ def main():
     with open(args.trace) as file:
         drawn = sorted(boxes(e for e in json.load(file)["traceEvents"] if e.get("ph") == "X"), key=lambda b: b[2])
     origin = drawn[0][2] + args.begin * 1000
-    scale = (WIDTH - LEFT - 10) / (args.length * 1000)
+    scale = (WIDTH - LEFT - RIGHT) / (args.length * 1000)
     height = TOP + LANE * len(LANES) + 30
     svg = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">',
            f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
@@ -41,13 +41,13 @@ def main():
     for i, name in enumerate(LANES):
         y = TOP + i * LANE
         svg.append(f'<text x="10" y="{y + 20}">{name}</text>')
-        svg.append(f'<line x1="{LEFT}" y1="{y + LANE - 3}" x2="{WIDTH - 10}" y2="{y + LANE - 3}" stroke="#ddd"/>')
+        svg.append(f'<line x1="{LEFT}" y1="{y + LANE - 3}" x2="{WIDTH - RIGHT}" y2="{y + LANE - 3}" stroke="#ddd"/>')
     for lane, batch, begin, length in drawn:
         x = (begin - origin) * scale
         w = max(length * scale, 0.6)
-        if x + w < 0 or x > WIDTH - LEFT - 10:
+        if x + w < 0 or x > WIDTH - LEFT - RIGHT:
             continue
-        left, right = max(x, 0), min(x + w, WIDTH - LEFT - 10)
+        left, right = max(x, 0), min(x + w, WIDTH - LEFT - RIGHT)
         svg.append(f'<rect x="{LEFT + left:.1f}" y="{TOP + lane * LANE + 4}" width="{right - left:.1f}" height="{LANE - 10}" '
                    f'fill="{COLOURS[batch]}" opacity="{1.0 if lane < 2 else 0.55}"/>')
     for tick in range(0, int(args.length) + 1, max(1, int(args.length) // 10)):

@@ -79,17 +79,15 @@ std::uint32_t SimNetwork::add_connection(SimLink& link, NodeId peer, Incarnation
 Status SimNetwork::connect(SimLink& link, NodeId peer, Incarnation incarnation, const LinkAddress& address,
                            const LinkToken& token) {
   if (world_.process(link.process_).ended()) return failure(ErrorKind::kPeerDown, "this process has ended");
-  std::uint32_t kind = kUsualAddress;
-  std::uint32_t value = peer.value;
+  std::uint32_t kind = 0;
+  std::uint32_t value = 0;
   const bool like_zmq = model(link.wire_).like_zmq;
-  if (!(address.bytes.empty() && like_zmq)) {
-    if (address.bytes.size() != kAddressBytes) {
-      return failure(ErrorKind::kInvalid,
-                     "an address of " + std::to_string(address.bytes.size()) + " bytes is none of a simulated link");
-    }
-    std::memcpy(&kind, address.bytes.data(), 4);
-    std::memcpy(&value, address.bytes.data() + 4, 4);
+  if (address.bytes.size() != kAddressBytes) {
+    return failure(ErrorKind::kInvalid,
+                   "an address of " + std::to_string(address.bytes.size()) + " bytes is none of a simulated link");
   }
+  std::memcpy(&kind, address.bytes.data(), 4);
+  std::memcpy(&value, address.bytes.data() + 4, 4);
   if (kind != (like_zmq ? kUsualAddress : kExactAddress) || (!like_zmq && value >= world_.process_count())) {
     return failure(ErrorKind::kInvalid,
                    "the address is none of a simulated " + std::string(name(link.wire_)) + " link");

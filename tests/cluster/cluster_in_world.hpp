@@ -116,6 +116,12 @@ class ClusterInWorld {
     world.add_node("operator", client_node(), [this](runtime::SimProcess& process) {
       process.loop().set_incarnation(runtime::Incarnation{1});
       auto post = std::make_shared<cluster::PostOffice>(process.loop());
+      std::vector<runtime::NodeId> everyone = {cluster::kCoordinatorNode};
+      for (int h = 0; h < options.hosts; ++h) everyone.push_back(agent_node(h));
+      for (std::uint32_t i = 0; i < options.workers; ++i) everyone.push_back(cluster::ClusterConfig::node_id(i));
+      for (const auto node : everyone) {
+        (void)post->connect(cluster::Plane::kControl, node, {}, runtime::SimNetwork::usual_address(node));
+      }
       process.loop().spawn_root(static_cast<std::uint16_t>(cluster::Role::kClient), 0,
                                 [this] { return std::make_unique<Operator>(operator_actor); });
       return post;
@@ -141,6 +147,8 @@ class ClusterInWorld {
             agent.children.push_back({cluster::ClusterConfig::node_id(i), {config.nodes[i].name, {std::to_string(i)}}});
           }
           agent.restart = options.restart;
+          agent.coordinator_address = runtime::SimNetwork::usual_address(cluster::kCoordinatorNode);
+          agent.control_address = runtime::SimNetwork::usual_address(agent_node(host));
           process.loop().spawn_root(
               static_cast<std::uint16_t>(cluster::Role::kNodeAgent), 0,
               [post = post.get(), agent] { return std::make_unique<cluster::NodeAgent>(*post, agent); });
@@ -191,6 +199,8 @@ class ClusterInWorld {
     member.memory_bytes = options.memory;
     member.worker_count = options.workers;
     member.agent = agent_node(host);
+    member.agent_address = runtime::SimNetwork::usual_address(member.agent);
+    member.coordinator_address = runtime::SimNetwork::usual_address(cluster::kCoordinatorNode);
     member.subscribers = {{listener}};
     member.parts = {{shelf}};
     member.on_joined = [&process, &life](runtime::Incarnation incarnation) {

@@ -342,7 +342,9 @@ TEST_CASE("a control link waits for an absent peer, which answers a client witho
   Hears at_client;
   Hears at_coordinator;
   SimProcess& client = world.add_node("client", kClient, hears_boot(at_client));
-  REQUIRE(client.control().connect(kCoordinator, {}, {}, {}).ok());
+  // As with ZeroMQ: whom nobody has told the address of, nobody reaches.
+  CHECK(client.control().connect(kCoordinator, {}, {}, {}).error().kind == ErrorKind::kInvalid);
+  REQUIRE(client.control().connect(kCoordinator, {}, SimNetwork::usual_address(kCoordinator), {}).ok());
   for (std::uint64_t i = 0; i < 3; ++i) REQUIRE(client.control().send(kCoordinator, numbered(kClient, i)).ok());
   world.run_for(2s);
   CHECK_FALSE(client.control().connected(kCoordinator));
@@ -368,7 +370,7 @@ TEST_CASE("a control peer that is no client is answered over a connect of its ow
   Hears at_coordinator;
   SimProcess& desk = world.add_node("desk", kDesk, hears_boot(at_desk));
   SimProcess& coordinator = world.add_node("coordinator", kCoordinator, hears_boot(at_coordinator));
-  REQUIRE(desk.control().connect(kCoordinator, {}, {}, {}).ok());
+  REQUIRE(desk.control().connect(kCoordinator, {}, SimNetwork::usual_address(kCoordinator), {}).ok());
   world.run_for(1ms);
   CHECK(coordinator.control().send(kDesk, numbered(kCoordinator, 1)).error().kind == ErrorKind::kPeerDown);
   REQUIRE(coordinator.control().connect(kDesk, {}, SimNetwork::usual_address(kDesk), {}).ok());
@@ -379,9 +381,11 @@ TEST_CASE("a control peer that is no client is answered over a connect of its ow
   CHECK(at_desk.frames == std::vector<std::pair<NodeId, std::uint64_t>>{{kCoordinator, 7}, {kCoordinator, 8}});
   LinkToken wrong{};
   wrong[3] = std::byte{1};
-  REQUIRE(coordinator.control().connect(kDesk, Incarnation(4), {}, wrong).ok());  // the same life: nothing new
+  REQUIRE(coordinator.control()
+              .connect(kDesk, Incarnation(4), SimNetwork::usual_address(kDesk), wrong)
+              .ok());  // the same life: nothing new
   coordinator.control().disconnect(kDesk);
-  REQUIRE(coordinator.control().connect(kDesk, Incarnation(4), {}, wrong).ok());
+  REQUIRE(coordinator.control().connect(kDesk, Incarnation(4), SimNetwork::usual_address(kDesk), wrong).ok());
   world.run_for(1ms);
   CHECK(desk.control().counters().wrong_token == 1);
   CHECK_FALSE(coordinator.control().connected(kDesk));
@@ -395,7 +399,7 @@ TEST_CASE("a control disconnect ends both directions, and a new connect begins b
     Hears at_coordinator;
     SimProcess& client = world.add_node("client", kClient, hears_boot(at_client));
     SimProcess& coordinator = world.add_node("coordinator", kCoordinator, hears_boot(at_coordinator));
-    REQUIRE(client.control().connect(kCoordinator, {}, {}, {}).ok());
+    REQUIRE(client.control().connect(kCoordinator, {}, SimNetwork::usual_address(kCoordinator), {}).ok());
     world.run_for(1ms);
     REQUIRE(coordinator.control().send(kClient, numbered(kCoordinator, 1)).ok());
     client.control().disconnect(kCoordinator);
@@ -404,7 +408,7 @@ TEST_CASE("a control disconnect ends both directions, and a new connect begins b
       world.run_for(1ms);
       CHECK_FALSE(coordinator.control().connected(kClient));
     }
-    REQUIRE(client.control().connect(kCoordinator, {}, {}, {}).ok());
+    REQUIRE(client.control().connect(kCoordinator, {}, SimNetwork::usual_address(kCoordinator), {}).ok());
     world.run_for(1ms);
     CHECK(at_client.frames.empty());  // what was under way to it found nobody
     CHECK(client.control().counters().no_hello == 1);
@@ -448,13 +452,13 @@ TEST_CASE("a control peer that returns is reached at its usual address") {
   Hears at_coordinator;
   SimProcess& desk = world.add_node("desk", kDesk, hears_boot(at_desk));
   SimProcess& coordinator = world.add_node("coordinator", NodeId(9), hears_boot(at_coordinator));
-  REQUIRE(desk.control().connect(NodeId(9), {}, {}, {}).ok());
+  REQUIRE(desk.control().connect(NodeId(9), {}, SimNetwork::usual_address(NodeId(9)), {}).ok());
   world.run_for(1ms);
   world.crash(coordinator);
   world.run_for(1s);
   REQUIRE(at_desk.changes.size() == 2);
   CHECK(at_desk.changes[1].second == PeerChange::kLost);
-  REQUIRE(desk.control().connect(NodeId(9), {}, {}, {}).ok());
+  REQUIRE(desk.control().connect(NodeId(9), {}, SimNetwork::usual_address(NodeId(9)), {}).ok());
   world.run_for(1s);
   world.restart(coordinator);
   world.run_for(200ms);
