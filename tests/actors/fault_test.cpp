@@ -66,7 +66,11 @@ Played play(
 }
 
 // A run has some six hundred events; every third is tried, which ends up in every handler of every actor.
+#ifdef CONSORT_SANITIZED
+constexpr std::uint64_t kStride = 7 * 3;
+#else
 constexpr std::uint64_t kStride = 3;
+#endif
 
 }  // namespace
 
