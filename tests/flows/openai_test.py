@@ -473,18 +473,28 @@ class Faults(unittest.TestCase):
         status, _, body = call("POST", "/v1/chat/completions", chat())
         return json.loads(body)["choices"][0]["message"]["content"] if status == 200 else status
 
+    def refused_for_now(self):
+        status, fields, body = call("POST", "/v1/chat/completions", chat())
+        self.assertEqual(status, 503, body)
+        self.assertEqual(json.loads(body)["error"]["type"], "unavailable_error")
+        self.assertEqual(fields["Retry-After"], "1")
+
     def test_nodes(self):
         """a lost experts node is not felt; without the Batcher's node health says no until it is back"""
         Service.cluster.signal("attic", signal.SIGKILL)
         self.assertEqual(self.answer(), "46")
         Service.cluster.wait_ready("attic")
         life = Service.cluster.nodes()["desk"]["incarnation"]
-        Service.cluster.signal("desk", signal.SIGKILL)
-        wait_until("health says no", lambda: call("GET", "/health")[0] == 503)
-        status, fields, body = call("GET", "/health")
-        if status == 503:
+        Service.cluster.signal("agent-0", signal.SIGSTOP)  # it starts nothing again for now
+        try:
+            Service.cluster.signal("desk", signal.SIGKILL)
+            wait_until("health says no", lambda: call("GET", "/health")[0] == 503)
+            _, fields, body = call("GET", "/health")
             self.assertIn("Batcher", json.loads(body)["why"])
             self.assertEqual(fields["Retry-After"], "1")
+            self.refused_for_now()
+        finally:
+            Service.cluster.signal("agent-0", signal.SIGCONT)
         Service.cluster.wait_ready("desk", life)
         wait_until("health says yes", lambda: call("GET", "/health")[0] == 200, 30)
         self.assertEqual(self.answer(), "46")
