@@ -226,8 +226,9 @@ void Coordinator::on(ClusterStatus, ReplyTo<ClusterStatusReport> reply) {
   ClusterStatusReport report;
   report.view = s.view == nullptr ? std::make_shared<const ClusterView>(s.draw_view()) : s.view;
   report.view = without_tokens(*report.view);
-  report.trouble = s.trouble();
-  report.needs_operator = !s.plan_refusal.empty() || !s.refused.empty() || !s.given_up.empty();
+  auto trouble = s.trouble();
+  report.trouble = std::move(trouble.words);
+  report.needs_operator = trouble.needs_operator;
   report.prediction = s.prediction;
   report.answered_by = self().node;
   for (const auto& [node, life] : s.lives) {

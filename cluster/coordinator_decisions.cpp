@@ -288,9 +288,10 @@ void Coordinator::State::send_view(NodeId node, Life& life) {
   self.tell(membership_of(node, decided.nodes.at(node).incarnation), ViewUpdate{{}, view});
 }
 
-std::string Coordinator::State::trouble() const {
-  if (!plan_refusal.empty()) return plan_refusal;
-  std::string text;
+Coordinator::State::Trouble Coordinator::State::trouble() const {
+  if (!plan_refusal.empty()) return {plan_refusal, true};
+  Trouble trouble;
+  std::string& text = trouble.words;
   for (std::size_t i = 0; i < options.config.nodes.size(); ++i) {
     const NodeId node = ClusterConfig::node_id(i);
     const NodeState state = state_of(node);
@@ -301,13 +302,15 @@ std::string Coordinator::State::trouble() const {
     text += (text.empty() ? "" : "; ") + options.config.nodes[i].name;
     if (was_refused != refused.end()) {
       text += " was refused: " + was_refused->second;
+      trouble.needs_operator = true;
     } else if (gone != given_up.end() && !is_alive(node)) {
       text += " ended and is not started again: " + gone->second;
+      trouble.needs_operator = true;
     } else {
       text += " is " + std::string(name(state));
     }
   }
-  return text;
+  return trouble;
 }
 
 }  // namespace consort::cluster

@@ -93,7 +93,11 @@ struct Coordinator::State {
   void send_view(runtime::NodeId node, Life& life);
   ClusterView draw_view() const;
   ClusterViewPtr public_view() const { return without_tokens(*view); }
-  std::string trouble() const;
+  struct Trouble {
+    std::string words;  // empty: none
+    bool needs_operator = false;
+  };
+  Trouble trouble() const;
 
   const NodeConfig* config_of(runtime::NodeId node) const;
   bool is_alive(runtime::NodeId node) const;

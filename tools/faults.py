@@ -41,6 +41,10 @@ LOST_PART_DEADLINE_MS = 15000  # several times what the tokens take on a quiet m
 SAMPLING = ("--temperature", "1", "--seed", "5")  # greedy tokens of random weights repeat themselves, and use few experts
 
 
+def generate(cluster, prompt, tokens, **more):
+    return cluster.generate(prompt, tokens, extra=SAMPLING, **more)
+
+
 def replayed_at(trace_file, node, since):
     """A dispatch was outstanding there and done again elsewhere: lost with the node, or late beyond its deadline."""
     with open(trace_file) as file:
@@ -55,10 +59,10 @@ def disturbed(cluster, fault, tokens, rng):
     process, signal_number, _, loses = FAULTS[fault]
     at = rng.randrange(tokens // 10, tokens * 6 // 10)  # the trace needs a moment to start: well before nine tenths
     trace_file = os.path.join(cluster.folder, "trace.json")
-    streams = [cluster.generate(PROMPT, tokens, extra=SAMPLING)]
+    streams = [generate(cluster, PROMPT, tokens)]
     if loses == "trunk":  # the first is on desk; the second goes to the other trunk
         streams[0].wait_tokens(1)
-        streams.insert(0, cluster.generate(PROMPT, tokens, extra=SAMPLING))
+        streams.insert(0, generate(cluster, PROMPT, tokens))
     streams[0].wait_tokens(at)
     trace = cluster.record(TRACE_MILLISECONDS, trace_file) if loses == "dispatch" else None
     at, when = len(streams[0].tokens), time.monotonic()
@@ -71,7 +75,7 @@ def disturbed(cluster, fault, tokens, rng):
         node = cluster.nodes()[process]["node"]
         counted = counted and os.path.exists(trace_file) and replayed_at(trace_file, node, when)
     if loses == "trunk":
-        counted = counted and streams[0].end is not None and streams[0].end["decoder_moves"] > 0
+        counted = counted and ended(streams[0]).get("decoder_moves", 0) > 0
     return streams, at, when, counted
 
 
@@ -79,7 +83,7 @@ def run_fault(args, fault, model, rng):
     process, _, limit, loses = FAULTS[fault]
     gaps, uncounted, failed = [], 0, 0
     with LocalCluster(args.consort, model, nodes=FAULT_NODES) as cluster:
-        calm = cluster.generate(PROMPT, args.tokens, extra=SAMPLING).drain()
+        calm = generate(cluster, PROMPT, args.tokens).drain()
         if calm.tokens != args.reference:
             print(f"{fault}: the undisturbed run differs from the reference: {calm.end} {calm.error}\n{cluster.logs()}")
             return False
@@ -87,7 +91,7 @@ def run_fault(args, fault, model, rng):
         while len(gaps) < args.runs and failed == 0 and uncounted <= MAX_UNCOUNTED:
             life = 0 if process == "coordinator" else cluster.nodes()[process]["incarnation"]
             if limit is None and gaps:
-                undisturbed = max(undisturbed, cluster.generate(PROMPT, args.tokens, extra=SAMPLING).drain().largest_gap())
+                undisturbed = max(undisturbed, generate(cluster, PROMPT, args.tokens).drain().largest_gap())
             streams, at, when, counted = disturbed(cluster, fault, args.tokens, rng)
             wrong = [s for s in streams if s.tokens != args.reference or s.exit_code != 0]
             if wrong:
@@ -112,6 +116,11 @@ def run_fault(args, fault, model, rng):
     return failed == 0 and len(gaps) == args.runs
 
 
+def ended(stream):
+    """The end line; nothing where none came. One that the client wrote itself says nothing of the way."""
+    return stream.end or {}
+
+
 def whole(stream, tokens):
     return stream.exit_code == 0 and len(stream.tokens) == tokens
 
@@ -124,13 +133,13 @@ def run_lost_part(args, model, restart):
     tokens = args.tokens
     with LocalCluster(args.consort, model, nodes=LOST_PART_NODES, replicas=1, columns="never",
                       flags=() if restart else ("--no-restart",)) as cluster:
-        calm = {world: cluster.generate(ids, tokens, extra=SAMPLING).drain() for world, ids in prompts.items()}
+        calm = {world: generate(cluster, ids, tokens).drain() for world, ids in prompts.items()}
         if not all(whole(s, tokens) for s in calm.values()):
             print(f"{name}: an undisturbed run failed\n{cluster.logs()}")
             return False
         life = cluster.nodes()["garage"]["incarnation"]
         deadline = 60000 if restart else LOST_PART_DEADLINE_MS
-        streams = {world: cluster.generate(ids, tokens, deadline_ms=deadline, extra=SAMPLING) for world, ids in prompts.items()}
+        streams = {world: generate(cluster, ids, tokens, deadline_ms=deadline) for world, ids in prompts.items()}
         for stream in streams.values():
             stream.wait_tokens(tokens // 10)
         cluster.signal("garage", KILL)
@@ -143,9 +152,9 @@ def run_lost_part(args, model, restart):
     for world, stream in streams.items():
         complete = whole(stream, tokens)
         prefix = stream.tokens == calm[world].tokens[:len(stream.tokens)]
-        words = stream.end is not None and stream.end["end"] == "deadline" and "is at no node" in stream.error
+        words = ended(stream).get("end") == "deadline" and "is at no node" in stream.error
         good = good and prefix and (complete or (not restart and words))
-        if stream.end is not None and stream.end["waits"] > 0:
+        if ended(stream).get("waits", 0) > 0:
             waited.append(world)
         said.append(f"{world} world: {'complete' if complete else str(len(stream.tokens)) + ' tokens, ' + stream.error.strip()}")
     print(f"{name}: {'; '.join(said)}; waited: {', '.join(waited) or 'nobody'}", flush=True)
@@ -156,12 +165,12 @@ def run_no_coordinator(args, model):
     """The Coordinator is dead and stays so; then garage hangs, and nobody is there to declare it dead."""
     with LocalCluster(args.consort, model, nodes=FAULT_NODES, flags=("--no-restart",)) as cluster:
         cluster.signal("coordinator", KILL)
-        stream = cluster.generate(PROMPT, args.tokens, extra=SAMPLING)
+        stream = generate(cluster, PROMPT, args.tokens)
         stream.wait_tokens(args.tokens // 5)
         when = time.monotonic()
         cluster.signal("garage", STOP)
         stream.drain()
-        again = cluster.generate(PROMPT, args.tokens, extra=SAMPLING).drain()
+        again = generate(cluster, PROMPT, args.tokens).drain()
         garage = cluster.nodes()["garage"]
     good = stream.tokens == args.reference and again.tokens == args.reference and garage["suspected"]
     print(f"no-coordinator: garage is {'' if garage['suspected'] else 'not '}suspected, {len(stream.tokens)} and "
@@ -172,7 +181,7 @@ def run_no_coordinator(args, model):
 def run_kill_batcher(args, model):
     with LocalCluster(args.consort, model, nodes=FAULT_NODES) as cluster:
         life = cluster.nodes()["desk"]["incarnation"]
-        stream = cluster.generate(PROMPT, args.tokens, extra=SAMPLING)
+        stream = generate(cluster, PROMPT, args.tokens)
         stream.wait_tokens(args.tokens // 10)
         when = time.monotonic()
         cluster.signal("desk", KILL)
@@ -181,7 +190,7 @@ def run_kill_batcher(args, model):
         words = stream.exit_code == 1 and "Batcher" in stream.error
         prefix = stream.tokens == args.reference[:len(stream.tokens)]
         cluster.wait_ready("desk", life)
-        again = cluster.generate(PROMPT, args.tokens, extra=SAMPLING).drain()
+        again = generate(cluster, PROMPT, args.tokens).drain()
         print(f"kill-batcher: ended in words after {took * 1000:.0f} ms (goal {BATCHER_WORDS_SECONDS * 1000:.0f} ms): "
               f"{stream.error.strip()}", flush=True)
     in_time = args.once or took <= BATCHER_WORDS_SECONDS
@@ -207,7 +216,7 @@ def main():
         model = make_checkpoint(os.path.join(folder, "model"))
         worlds = make_checkpoint(os.path.join(folder, "worlds"), "--two-worlds")
         with LocalCluster(args.consort, model, nodes=FAULT_NODES) as cluster:
-            reference = cluster.generate(PROMPT, args.tokens, extra=SAMPLING).drain()
+            reference = generate(cluster, PROMPT, args.tokens).drain()
             if not whole(reference, args.tokens):
                 print(f"the undisturbed run failed: {reference.end} {reference.error}\n{cluster.logs()}")
                 return 1

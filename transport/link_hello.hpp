@@ -57,11 +57,11 @@ runtime::Outcome<Hello> decode_hello(std::span<const std::byte> bytes, Hello* ea
 std::array<std::byte, kVerdictBytes> encode_verdict(const Verdict& verdict);
 runtime::Outcome<Verdict> decode_verdict(std::span<const std::byte> bytes);
 
-// Equal without telling by its time where the first difference is.
 // Of connections each way: may they be of one life of the peer? A side that did not know it says 0.
 constexpr bool same_life(runtime::Incarnation a, runtime::Incarnation b) {
   return a == b || a.value == 0 || b.value == 0;
 }
+// Equal without telling by its time where the first difference is.
 bool same_token(const runtime::LinkToken& a, const runtime::LinkToken& b);
 // 128 bits from the kernel.
 runtime::LinkToken fresh_token();

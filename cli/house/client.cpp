@@ -18,9 +18,9 @@ using runtime::Outcome;
 namespace {
 
 constexpr std::uint32_t kClientNodeBits = 0x00FFFFFF;
-constexpr auto kCoordinatorDeadline = std::chrono::seconds(1);  // it answers in milliseconds or is not there
-constexpr auto kWorkerDeadline = std::chrono::seconds(1);
-constexpr auto kLookAgain = std::chrono::milliseconds(100);
+// A process answers in milliseconds or is not there.
+constexpr runtime::Duration kStatusPatience = std::chrono::seconds(1);
+constexpr runtime::Duration kLookAgain = std::chrono::milliseconds(100);
 constexpr std::uint32_t kAskerIndex = 0;
 
 }  // namespace
@@ -84,10 +84,10 @@ bool Client::turn_until(const std::function<bool()>& done, runtime::Duration dea
 Outcome<cluster::ClusterStatusReport> Client::status(runtime::Duration deadline) {
   const runtime::RefTo<cluster::CoordinatorProtocol> coordinator{
       {parts_->processes.coordinator.node, {}, cluster::actor_id(Role::kCoordinator)}};
-  auto report = ask(coordinator, cluster::ClusterStatus{}, std::min<runtime::Duration>(deadline, kCoordinatorDeadline));
+  auto report = ask(coordinator, cluster::ClusterStatus{}, std::min(deadline, kStatusPatience));
   if (report.ok()) return report;
   for (const auto& worker : parts_->processes.workers) {
-    auto answer = status_of_worker(worker.node);
+    auto answer = status_of_worker(worker.node, deadline);
     if (!answer.ok()) continue;
     answer->coordinator_reachable = false;
     return answer;
@@ -105,9 +105,9 @@ Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::batcher(const cluster::
       {member->node, member->incarnation, cluster::actor_id(Role::kBatcher)}};
 }
 
-Outcome<cluster::ClusterStatusReport> Client::status_of_worker(runtime::NodeId worker) {
+Outcome<cluster::ClusterStatusReport> Client::status_of_worker(runtime::NodeId worker, runtime::Duration deadline) {
   const runtime::RefTo<cluster::MembershipProtocol> membership{{worker, {}, cluster::actor_id(Role::kMembership)}};
-  return ask(membership, cluster::ClusterStatus{}, kWorkerDeadline);
+  return ask(membership, cluster::ClusterStatus{}, std::min(deadline, kStatusPatience));
 }
 
 Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::find_batcher(runtime::Duration deadline) {
@@ -116,13 +116,13 @@ Outcome<runtime::RefTo<actors::BatcherProtocol>> Client::find_batcher(runtime::D
     const auto report = status(deadline);
     if (!report.ok()) return report.error();
     auto found = batcher(*report->view);
-    if (found.ok()) return found;
     for (const auto& worker : parts_->processes.workers) {
-      const auto seen = status_of_worker(worker.node);
+      if (found.ok() || now() >= end) break;
+      const auto seen = status_of_worker(worker.node, end - now());
       if (!seen.ok()) continue;
-      if (auto there = batcher(*seen->view); there.ok()) return there;
+      if (auto there = batcher(*seen->view); there.ok()) found = std::move(there);
     }
-    if (now() >= end) return found;
+    if (found.ok() || now() >= end) return found;
     turn_until([] { return false; }, kLookAgain);
   }
 }

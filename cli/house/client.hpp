@@ -52,7 +52,7 @@ class Client {
   static constexpr runtime::Duration kAnswerSlack = std::chrono::milliseconds(500);  // the ask's own timer comes first
 
  private:
-  runtime::Outcome<cluster::ClusterStatusReport> status_of_worker(runtime::NodeId worker);
+  runtime::Outcome<cluster::ClusterStatusReport> status_of_worker(runtime::NodeId worker, runtime::Duration deadline);
 
   // An actor that asks for others.
   class Asker final : public runtime::ActorOf<Asker, runtime::Protocol<>> {

@@ -362,6 +362,7 @@ TEST_CASE("a worker with other model files is refused in words") {
   REQUIRE(answer.has_value());
   REQUIRE(answer->ok());
   CHECK((*answer)->trouble.find("worker3 was refused: the node reads another model") != std::string::npos);
+  CHECK((*answer)->needs_operator);
 }
 
 TEST_CASE("a node that leaves hands its parts over") {
@@ -384,6 +385,14 @@ TEST_CASE("a node that leaves hands its parts over") {
   }
   for (const std::uint32_t w : {1u, 2u, 3u}) CHECK(view.find(NodeId{w})->state == NodeState::kReady);
   CHECK(view.find(NodeId{4})->state == NodeState::kAbsent);
+  std::optional<Outcome<ClusterStatusReport>> status;
+  c.operator_actor->send<CoordinatorProtocol>(kCoordinatorRef, ClusterStatus{}, status);
+  c.world.touch();
+  c.world.run_for(1s);
+  REQUIRE(status.has_value());
+  REQUIRE(status->ok());
+  CHECK((*status)->trouble.empty());  // it is gone for good, as it was told to
+  CHECK_FALSE((*status)->needs_operator);
   std::optional<Outcome<LeftCluster>> again;
   c.operator_actor->send<CoordinatorProtocol>(kCoordinatorRef, LeaveCluster{{}, NodeId{1}}, again);
   c.world.touch();
