@@ -86,6 +86,12 @@ std::string chunk(std::string_view text) {
   return size + std::string(text) + "\r\n";
 }
 
+std::string hex(std::uint64_t number) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(number));
+  return text;
+}
+
 std::string_view bearer_of(std::string_view authorization) {
   constexpr std::string_view kScheme = "Bearer ";
   if (authorization.size() <= kScheme.size() || !equal_letters(authorization.substr(0, kScheme.size()), kScheme))

@@ -27,6 +27,8 @@ std::string whole_response(const ResponseHead& head, std::string_view body, bool
 std::string chunk(std::string_view text);
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
+// 16 digits.
+std::string hex(std::uint64_t number);
 // "Bearer KEY" -> KEY, whatever the case of the scheme; empty where it is something else.
 std::string_view bearer_of(std::string_view authorization);
 // The path of a request target: without its query.

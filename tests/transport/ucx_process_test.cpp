@@ -78,8 +78,8 @@ struct Case {
   }
   ~Case() {
     node.reset();
-    // Over shared memory not demanded: none was kept in the 80 deaths of ADR 0002, yet a fetch that a death cuts short is
-    // UCX's to end.
+    // Over shared memory not demanded: none was kept in the 80 deaths of ADR 0002, yet a fetch that a death cuts short
+    // is UCX's to end.
     if (tcp) CHECK(pool.outstanding_bytes() == 0);
   }
   transport::UcxLink& link() { return dynamic_cast<transport::UcxLink&>(*node->link); }
