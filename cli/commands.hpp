@@ -22,6 +22,7 @@ struct UpOptions {
   std::string cluster_file;
   bool detach = false;
   bool no_restart = false;
+  bool insecure = false;
   std::string numeric_plan_file;  // empty: decided at the first `up`
   std::chrono::seconds ready_deadline{120};
 };

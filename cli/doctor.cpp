@@ -16,6 +16,9 @@ void check_cluster(const std::string& file, std::vector<Finding>& findings) {
   findings.push_back({true, "cluster file",
                       std::to_string(state->config.nodes.size()) + " nodes on " +
                           std::to_string(state->processes.agents.size()) + " host(s)"});
+  if (const auto checked = cluster::check_exposure(state->config); !checked.ok()) {
+    findings.push_back({false, "gateway", checked.error().text});
+  }
   const auto checkpoint = model::Checkpoint::open(state->config.model);
   findings.push_back(checkpoint.ok() ? Finding{true, "model", state->config.model + " is whole"}
                                      : Finding{false, "model", checkpoint.error().text});

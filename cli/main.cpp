@@ -63,6 +63,7 @@ void add_cluster_commands(CLI::App& app, Options& o) {
   up->add_option("file", o.up.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
   up->add_flag("--detach", o.up.detach, "return when ready; `consort down` ends it");
   up->add_flag("--no-restart", o.up.no_restart, "do not start ended nodes again");
+  up->add_flag("--insecure", o.up.insecure, "the HTTP service may listen beyond this machine without TLS");
   up->add_option("--numeric-plan", o.up.numeric_plan_file, "use this numeric plan at the first up")
       ->check(CLI::ExistingFile);
   up->add_option("--ready-deadline", o.up.ready_deadline, seconds_help("give up after this long"))

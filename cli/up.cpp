@@ -33,7 +33,7 @@ volatile std::sig_atomic_t stop_asked = 0;
 void on_stop_signal(int) { stop_asked = 1; }
 
 Outcome<UpChoices> choices_of(const UpOptions& options, const ClusterState& state) {
-  UpChoices choices{std::filesystem::absolute(options.cluster_file).string(), options.no_restart, ""};
+  UpChoices choices{std::filesystem::absolute(options.cluster_file).string(), options.no_restart, options.insecure, ""};
   const auto checkpoint = model::Checkpoint::open(state.config.model);
   if (!checkpoint.ok()) return checkpoint.error();
   if (!options.numeric_plan_file.empty()) {
@@ -169,6 +169,9 @@ int run_up(const UpOptions& options) {
       return wrong_use("cluster '" + state->config.name + "' is up already (" + process.name +
                        " lives): `consort down` ends it");
     }
+  }
+  if (const auto checked = cluster::check_exposure(state->config); !checked.ok() && !options.insecure) {
+    return wrong_use(checked.error().text);
   }
   const auto choices = choices_of(options, *state);
   if (!choices.ok()) return wrong_use(choices.error().text);

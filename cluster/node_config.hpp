@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cluster/price.hpp"
 #include "cluster/roles.hpp"
 #include "cluster/view.hpp"
 #include "runtime/outcome.hpp"
@@ -39,13 +40,15 @@ struct NodeConfig {
   std::optional<std::uint64_t> memory_bytes;  // for weights and KV; none: what the machine has, shared out
   double slowdown = 1.0;                      // only the executor reads it
   LinkShape shape;
+  std::optional<Money> machine_cost_per_hour;
 };
 
 // The HTTP service of the node with the role gateway.
 struct GatewayConfig {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8080;                // 0: any that is free, told by `consort up`
-  bool insecure = false;                    // may listen where others can read along; there is no TLS yet
+  std::string tls_certificate, tls_key;     // PEM files, both or none; relative ones begin at the cluster file
+  bool insecure = false;                    // may listen where others can read along
   std::string model_name;                   // in the API; empty: the name of the model's folder
   std::uint32_t default_max_tokens = 4096;  // of an answer whose request names no limit
   runtime::Duration request_deadline = std::chrono::minutes(10);  // as long as OpenAI's clients wait by default
@@ -64,6 +67,7 @@ struct ClusterConfig {
   runtime::Duration heartbeat_every = std::chrono::milliseconds(100);
   runtime::Duration request_deadline = std::chrono::seconds(60);
   GatewayConfig gateway;
+  PriceList price;
   std::vector<NodeConfig> nodes;
 
   const NodeConfig* find(std::string_view node) const;
@@ -84,6 +88,11 @@ bool is_own_address(const std::string& address);
 runtime::Outcome<ClusterConfig> read_cluster_config(const std::string& path, IsOwnAddress own = is_own_address);
 runtime::Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::string& path,
                                                      IsOwnAddress own = is_own_address);
+
+// Whether the Gateway may listen where the file says: beyond this machine only with TLS, or insecure by its own word.
+runtime::Status check_exposure(const ClusterConfig& config);
+// Of all machines together; none: not told.
+std::optional<Money> machine_cost_per_hour(const ClusterConfig& config);
 
 // "2GiB", "512 MiB", "1000000" -> bytes; "500us", "2s" -> a duration; "1Gbit", "100MB" -> bytes per second.
 runtime::Outcome<std::uint64_t> parse_bytes(std::string_view text);

@@ -9,9 +9,10 @@ using runtime::Status;
 
 namespace {
 
-// The options file: the path of the cluster file, whether to restart, and the numeric plan as the rest.
+// The options file: the path of the cluster file, a line of words, and the numeric plan as the rest.
 constexpr std::string_view kRestart = "restart";
 constexpr std::string_view kNoRestart = "no-restart";
+constexpr std::string_view kInsecure = " insecure";
 
 Outcome<ClusterState> assemble(cluster::ClusterConfig config, std::optional<std::string> state_dir) {
   CONSORT_TRY(ProcessList processes, ProcessList::of(config));
@@ -37,9 +38,11 @@ Outcome<ClusterState> ClusterState::of_folder(const std::string& state_dir) {
     return runtime::failure(runtime::ErrorKind::kInvalid,
                             folder.options_file() + " is damaged: bring the cluster down and up again");
   }
-  UpChoices choices{options.substr(0, first), options.substr(first + 1, second - first - 1) == kNoRestart,
+  const std::string_view words = std::string_view(options).substr(first + 1, second - first - 1);
+  UpChoices choices{options.substr(0, first), words.starts_with(kNoRestart), words.ends_with(kInsecure),
                     options.substr(second + 1)};
   CONSORT_TRY(cluster::ClusterConfig config, cluster::parse_cluster_config(text, choices.config_path));
+  config.gateway.insecure = config.gateway.insecure || choices.insecure;
   CONSORT_TRY(ClusterState state, assemble(std::move(config), state_dir));
   state.choices = std::move(choices);
   return state;
@@ -48,8 +51,9 @@ Outcome<ClusterState> ClusterState::of_folder(const std::string& state_dir) {
 Status ClusterState::keep(const UpChoices& kept) const {
   CONSORT_TRY(const std::string text, StateFolder::read(kept.config_path));
   CONSORT_RETURN_IF_ERROR(StateFolder::write(folder.cluster_file(), text));
-  const std::string restart(kept.no_restart ? kNoRestart : kRestart);
-  return StateFolder::write(folder.options_file(), kept.config_path + "\n" + restart + "\n" + kept.numeric_plan);
+  std::string words(kept.no_restart ? kNoRestart : kRestart);
+  if (kept.insecure) words += kInsecure;
+  return StateFolder::write(folder.options_file(), kept.config_path + "\n" + words + "\n" + kept.numeric_plan);
 }
 
 }  // namespace consort::cli

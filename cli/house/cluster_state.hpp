@@ -16,6 +16,7 @@ namespace consort::cli {
 struct UpChoices {
   std::string config_path;  // of the cluster file, absolute: the model's path is relative to it
   bool no_restart = false;
+  bool insecure = false;     // the Gateway may listen where others can read along
   std::string numeric_plan;  // JSON; empty: decided at the first up
 };
 

@@ -85,8 +85,23 @@ TEST_CASE("a gateway listens here alone, unless the file says that it knows what
   CHECK(set->gateway.model_name == "r1");
   CHECK(set->gateway.default_max_tokens == 9);
   CHECK(set->gateway.request_deadline == 5s);
-  CHECK(contains(error_of(with("host = \"0.0.0.0\"\n")), "no TLS yet"));
-  CHECK(error_of(with("host = \"0.0.0.0\"\ninsecure = true\n")).empty());
+  const auto exposed = [&](const std::string& lines) {
+    const auto config = parse_cluster_config(with(lines), "/etc/consort/lab.toml", only_loopback);
+    REQUIRE(config.ok());
+    const auto checked = check_exposure(*config);
+    return checked.ok() ? std::string() : checked.error().text;
+  };
+  CHECK(exposed("port = 0\n").empty());
+  CHECK(contains(exposed("host = \"0.0.0.0\"\n"), "gateway.tls_certificate"));
+  CHECK(exposed("host = \"0.0.0.0\"\ninsecure = true\n").empty());
+  CHECK(exposed("host = \"0.0.0.0\"\ntls_certificate = \"a.pem\"\ntls_key = \"b.pem\"\n").empty());
+  CHECK(contains(error_of(with("tls_certificate = \"a.pem\"\n")), "gateway.tls_key: is missing"));
+  CHECK(contains(error_of(with("tls_key = \"a.pem\"\n")), "gateway.tls_certificate: is missing"));
+  const auto files = parse_cluster_config(with("tls_certificate = \"tls/a.pem\"\ntls_key = \"/k.pem\"\n"),
+                                          "/etc/consort/lab.toml", only_loopback);
+  REQUIRE(files.ok());
+  CHECK(files->gateway.tls_certificate == "/etc/consort/tls/a.pem");
+  CHECK(files->gateway.tls_key == "/k.pem");
   CHECK(contains(error_of(with("host = \"10.1.1.1\"\ninsecure = true\n")), "no address of this machine"));
   CHECK(contains(error_of(with("port = 70000\n")), "lab.toml:4: gateway.port"));
   CHECK(contains(error_of(with("model_name = \"a/b\"\n")), "gateway.model_name"));
@@ -95,6 +110,34 @@ TEST_CASE("a gateway listens here alone, unless the file says that it knows what
   std::string second = node;
   second.replace(second.find("desk"), 4, "two");
   CHECK(contains(error_of(kCluster + node + second), "have it"));
+}
+
+TEST_CASE("prices are read as the decimals that were written") {
+  const auto with = [&](const std::string& lines) { return kCluster + lines + kNode; };
+  const auto list = parse_cluster_config(
+      with("[price]\nper_million_prompt = 0.55\nper_million_cached = \"0.14\"\nper_million_completion = 2.19\n"
+           "machine_cost_per_hour = 3\n"),
+      "lab.toml", only_loopback);
+  REQUIRE(list.ok());
+  CHECK(list->price.bills);
+  CHECK(list->price.per_million_prompt.micros == 550'000);
+  CHECK(list->price.per_million_cached->micros == 140'000);
+  CHECK(list->price.per_million_completion.micros == 2'190'000);
+  CHECK(machine_cost_per_hour(*list)->micros == 3'000'000);
+  const auto nodes =
+      parse_cluster_config(kCluster + kNode + "machine_cost_per_hour = 0.1\n", "lab.toml", only_loopback);
+  REQUIRE(nodes.ok());
+  CHECK_FALSE(nodes->price.bills);
+  CHECK(machine_cost_per_hour(*nodes)->micros == 100'000);
+  CHECK_FALSE(machine_cost_per_hour(*parse_cluster_config(with(""), "lab.toml", only_loopback)).has_value());
+  CHECK(contains(error_of(with("[price]\nper_million_prompt = 0.55\n")), "price.per_million_completion: is missing"));
+  CHECK(contains(error_of(with("[price]\nper_million_prompt = -1\n")), "no sum in dollars"));
+  CHECK(contains(error_of(with("[price]\nper_million_prompt = true\n")), "lab.toml:4: price.per_million_prompt"));
+  CHECK(contains(error_of(with("[price]\nmachine_cost_per_hour = 1\n") + "machine_cost_per_hour = 1\n"), "keep one"));
+  for (const char* bad : {"", ".", "1.", ".5", "1.2.3", "1e3", "0.1234567", "1000000.1", "99999999999999999999", "-0"})
+    CHECK_MESSAGE(!parse_money(bad).ok(), bad);
+  CHECK(parse_money("1000000")->micros == kMaxMicros);
+  CHECK(parse_money("0.000001")->micros == 1);
 }
 
 TEST_CASE("duplicates are refused") {
