@@ -118,6 +118,14 @@ int run_keys(const KeysOptions& options);
 
 // Started by `up` and by node agents, not by people.
 struct ProcessOptions {
+struct UsageOptions {
+  std::string cluster_file;
+  std::string from, to;  // days of UTC, both in; empty: all
+  std::string key;       // empty: all
+  bool csv = false;
+};
+int run_usage(const UsageOptions& options);
+
   std::string state_dir;
   std::string name;  // of the node or host
 };

@@ -39,6 +39,7 @@ struct Options {
   ProcessOptions process;
   KeysOptions keys;
   std::function<int()> chosen;
+  UsageOptions usage;
 };
 
 std::string seconds_help(const char* text) { return std::string(text) + " (seconds)"; }
@@ -185,6 +186,16 @@ void add_process_commands(CLI::App& app, Options& o) {
 
 }  // namespace
 
+void add_usage_command(CLI::App& app, Options& o) {
+  auto* usage = app.add_subcommand("usage", "what was used, per day and API key, and what it costs");
+  usage->add_option("file", o.usage.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  usage->add_option("--from", o.usage.from, "first day, YYYY-MM-DD (UTC)");
+  usage->add_option("--to", o.usage.to, "last day");
+  usage->add_option("--key", o.usage.key, "of this key alone");
+  usage->add_flag("--csv", o.usage.csv, "comma separated values instead of a table");
+  usage->final_callback([&o] { o.chosen = [&o] { return run_usage(o.usage); }; });
+}
+
 int main(int argc, char** argv) {
   CLI::App app{"Consort serves mixture-of-experts models over unlike machines."};
   app.set_version_flag("--version", "consort 0.1.0");
@@ -206,3 +217,4 @@ int main(int argc, char** argv) {
   }
   return options.chosen();
 }
+  add_usage_command(app, options);

@@ -99,6 +99,15 @@ struct Gateway::Work {
   bool started = false;
   std::vector<PortEvent> held;  // what came before that: no more than the streams have credit for
 
+  AnswerUsage usage() const {
+    AnswerUsage usage;
+    usage.prompt_tokens = started ? prompt_tokens : 0;
+    for (const Choice& choice : choices) {
+      usage.completion_tokens += choice.tokens;
+      usage.reasoning_tokens += choice.text.thought_tokens();
+    }
+    return usage;
+  }
   void tell(PortEvent event) { started ? sink->take(std::move(event)) : held.push_back(std::move(event)); }
 };
 
@@ -267,6 +276,7 @@ void Gateway::on_accepted(std::uint64_t ticket) {
   Work& work = *works_.at(ticket);
   if (work.started || !std::ranges::all_of(work.choices, &Choice::accepted)) return;
   work.started = true;
+  work.sink->count(work.usage());
   work.sink->take(AnswerStarted{work.prompt_tokens});
   for (PortEvent& event : std::exchange(work.held, {})) work.sink->take(std::move(event));
 }
@@ -297,8 +307,10 @@ void Gateway::on_token(std::uint64_t ticket, std::uint32_t number, const Generat
   }
   work.last_token = now();
   const auto id = static_cast<std::int32_t>(token.id);
-  if (!work.request->ignore_eos && settings_.tokenizer.is_eos(id)) return;  // its end follows
+  if (!work.request->ignore_eos && settings_.tokenizer.is_eos(id))
+    return work.sink->count(work.usage());  // its end follows
   model::AnswerText::Piece piece = choice.text.add(id);
+  work.sink->count(work.usage());
   const bool stopped = choice.text.stopped();
   AnswerPiece out{number, std::move(piece.reasoning), std::move(piece.content), piece.of_thought, {}};
   if (work.request->wants_logprobs && !stopped) out.token = detail_of(token);
@@ -339,11 +351,8 @@ void Gateway::end_choice(Work& work, std::uint32_t number, Finish finish) {
   (finish == Finish::kStop ? figures_->stopped : figures_->lengthened).add();
   work.tell(ChoiceEnded{number, finish});
   if (!std::ranges::all_of(work.choices, &Choice::ended)) return;
-  AnswerUsage usage{work.prompt_tokens, 0, 0};
-  for (const Choice& choice : work.choices) {
-    usage.completion_tokens += choice.tokens;
-    usage.reasoning_tokens += choice.text.thought_tokens();
-  }
+  const AnswerUsage usage = work.usage();
+  work.sink->count(usage);
   figures_->whole.record(now() - work.arrived);
   work.sink->take(AnswerEnded{usage});
   close(work.ticket);

@@ -80,6 +80,7 @@ struct AnswerUsage {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t completion_tokens = 0;
   std::uint32_t reasoning_tokens = 0;
+  std::uint32_t cached_tokens = 0;  // of the prompt: found computed
 };
 struct AnswerEnded {  // all choices ended before
   AnswerUsage usage;
@@ -112,6 +113,8 @@ class PortSink {
  public:
   virtual ~PortSink() = default;
   virtual void take(PortEvent event) = 0;
+  // What an answer has used so far: with every token, before the event that tells of it.
+  virtual void count(const AnswerUsage&) {}
 };
 
 // Whether a request would be served now, as the Gateway last saw it.

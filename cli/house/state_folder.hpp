@@ -32,6 +32,7 @@ class StateFolder {
   std::string pid_file(std::string_view process) const { return path_ + "/run/" + std::string(process) + ".pid"; }
   std::string log_file(std::string_view process) const { return path_ + "/log/" + std::string(process) + ".log"; }
   std::string api_keys_file() const { return path_ + "/keys/api-keys"; }
+  std::string usage_file() const { return path_ + "/usage.log"; }
   std::string decisions_file() const { return path_ + "/decisions.log"; }
 
   // Replaces the file in one step. 0600.
