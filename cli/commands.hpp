@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -109,15 +110,14 @@ struct SimulateOptions {
 int run_simulate(const SimulateOptions& options);
 
 struct KeysOptions {
-  enum class What : std::uint8_t { kAdd, kList, kRevoke };
+  enum class What : std::uint8_t { kAdd, kSet, kList, kRevoke };
   What what = What::kList;
   std::string cluster_file;
   std::string name;
+  std::map<std::string, std::uint64_t> limits;  // by name, those that were given; 0: none any more
 };
 int run_keys(const KeysOptions& options);
 
-// Started by `up` and by node agents, not by people.
-struct ProcessOptions {
 struct UsageOptions {
   std::string cluster_file;
   std::string from, to;  // days of UTC, both in; empty: all
@@ -126,6 +126,8 @@ struct UsageOptions {
 };
 int run_usage(const UsageOptions& options);
 
+// Started by `up` and by node agents, not by people.
+struct ProcessOptions {
   std::string state_dir;
   std::string name;  // of the node or host
 };

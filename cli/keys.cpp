@@ -1,4 +1,4 @@
-// `consort keys api add`, `list`, `revoke`: who may use a cluster's HTTP service.
+// `consort keys api add`, `set`, `list`, `revoke`: who may use a cluster's HTTP service.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdio>
@@ -12,11 +12,6 @@ namespace consort::cli {
 
 namespace {
 
-bool is_name(const std::string& name) {
-  return !name.empty() && name.size() <= 64 &&
-         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;
-}
-
 void list(const std::optional<std::vector<ApiKey>>& keys) {
   if (!keys) return (void)std::printf("no key was made yet: requests from this machine need none\n");
   for (const ApiKey& key : *keys) {
@@ -25,9 +20,20 @@ void list(const std::optional<std::vector<ApiKey>>& keys) {
     ::gmtime_r(&created, &parts);
     char day[32];
     std::strftime(day, sizeof day, "%Y-%m-%d %H:%M UTC", &parts);
-    std::printf("%-20s made %s\n", key.name.c_str(), day);
+    std::string limits;
+    for (const auto& [name, limit] : kKeyLimitNames) {
+      if (key.limits.*limit > 0) (limits += "  ").append(name) += " " + std::to_string(key.limits.*limit);
+    }
+    std::printf("%-20s made %s%s\n", key.name.c_str(), day, limits.c_str());
   }
   if (keys->empty()) std::printf("all keys are revoked: nobody is served\n");
+}
+
+void set_limits(const KeysOptions& options, ApiKey& key) {
+  for (const auto& [name, limit] : kKeyLimitNames) {
+    const auto given = options.limits.find(std::string(name));
+    if (given != options.limits.end()) key.limits.*limit = given->second;
+  }
 }
 
 }  // namespace
@@ -42,7 +48,7 @@ int run_keys(const KeysOptions& options) {
     list(*read);
     return kExitOk;
   }
-  if (!is_name(options.name)) return wrong_use("a key's name is 1 to 64 of a-z, 0-9, '.', '_', '-'");
+  if (!is_api_key_name(options.name)) return wrong_use("a key's name is 1 to 64 of a-z, 0-9, '.', '_', '-'");
   std::vector<ApiKey> keys = std::move(*read).value_or(std::vector<ApiKey>());
   const auto known = std::ranges::find(keys, options.name, &ApiKey::name);
   std::string made;
@@ -50,10 +56,15 @@ int run_keys(const KeysOptions& options) {
     if (known != keys.end()) return wrong_use("there is a key named '" + options.name + "' already: revoke it first");
     if (keys.size() >= kMaxApiKeys) return wrong_use("there are " + std::to_string(kMaxApiKeys) + " keys already");
     made = make_api_key();
-    keys.push_back({options.name, hash_of_api_key(made), static_cast<std::int64_t>(std::time(nullptr))});
+    keys.push_back({options.name, hash_of_api_key(made), static_cast<std::int64_t>(std::time(nullptr)), {}});
+    set_limits(options, keys.back());
   } else {
     if (known == keys.end()) return wrong_use("there is no key named '" + options.name + "'");
-    keys.erase(known);
+    if (options.what == KeysOptions::What::kSet) {
+      set_limits(options, *known);
+    } else {
+      keys.erase(known);
+    }
   }
   runtime::Status written = state->folder.create();
   if (written.ok()) written = StateFolder::write(file, format_api_keys(keys));

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "cli/commands.hpp"
+#include "cli/http/api_keys.hpp"
 
 namespace consort::cli {
 
@@ -38,8 +39,8 @@ struct Options {
   SimulateOptions simulate;
   ProcessOptions process;
   KeysOptions keys;
-  std::function<int()> chosen;
   UsageOptions usage;
+  std::function<int()> chosen;
 };
 
 std::string seconds_help(const char* text) { return std::string(text) + " (seconds)"; }
@@ -151,23 +152,48 @@ void add_model_commands(CLI::App& app, Options& o) {
   doctor->final_callback([&o] { o.chosen = [&o] { return run_doctor(o.doctor_cluster); }; });
 }
 
+void add_limits(CLI::App& command, KeysOptions& keys) {
+  const auto add = [&](const char* flag, const char* name, const char* help) {
+    command
+        .add_option_function<std::uint64_t>(
+            flag, [&keys, name](const std::uint64_t& limit) { keys.limits[name] = limit; }, help)
+        ->check(CLI::Range(std::uint64_t{0}, kMaxKeyLimit));
+  };
+  add("--requests-per-minute", "requests_per_minute", "0: no limit");
+  add("--tokens-per-minute", "tokens_per_minute", "of prompts and answers; 0: no limit");
+  add("--concurrent", "concurrent", "requests at once; 0: no limit");
+  add("--tokens-per-day", "tokens_per_day", "from midnight to midnight UTC; 0: no limit");
+}
+
 void add_keys_commands(CLI::App& app, Options& o) {
   auto* keys = app.add_subcommand("keys", "who may use a cluster's HTTP service");
   keys->require_subcommand(1);
-  auto* api = keys->add_subcommand("api", "API keys: add, list, revoke");
+  auto* api = keys->add_subcommand("api", "API keys: add, set, list, revoke");
   api->require_subcommand(1);
   const auto add = [&](const char* name, const char* help, KeysOptions::What what) {
     auto* command = api->add_subcommand(name, help);
     command->add_option("file", o.keys.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
     if (what != KeysOptions::What::kList) command->add_option("name", o.keys.name, "of the key")->required();
+    if (what == KeysOptions::What::kAdd || what == KeysOptions::What::kSet) add_limits(*command, o.keys);
     command->final_callback([&o, what] {
       o.keys.what = what;
       o.chosen = [&o] { return run_keys(o.keys); };
     });
   };
   add("add", "make a key and show it, once", KeysOptions::What::kAdd);
-  add("list", "names of the keys", KeysOptions::What::kList);
+  add("set", "change a key's limits; the others stay", KeysOptions::What::kSet);
+  add("list", "names and limits of the keys", KeysOptions::What::kList);
   add("revoke", "take a key back", KeysOptions::What::kRevoke);
+}
+
+void add_usage_command(CLI::App& app, Options& o) {
+  auto* usage = app.add_subcommand("usage", "what was used, per day and API key, and what it costs");
+  usage->add_option("file", o.usage.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  usage->add_option("--from", o.usage.from, "first day, YYYY-MM-DD (UTC)");
+  usage->add_option("--to", o.usage.to, "last day");
+  usage->add_option("--key", o.usage.key, "of this key alone");
+  usage->add_flag("--csv", o.usage.csv, "comma separated values instead of a table");
+  usage->final_callback([&o] { o.chosen = [&o] { return run_usage(o.usage); }; });
 }
 
 void add_process_commands(CLI::App& app, Options& o) {
@@ -186,16 +212,6 @@ void add_process_commands(CLI::App& app, Options& o) {
 
 }  // namespace
 
-void add_usage_command(CLI::App& app, Options& o) {
-  auto* usage = app.add_subcommand("usage", "what was used, per day and API key, and what it costs");
-  usage->add_option("file", o.usage.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
-  usage->add_option("--from", o.usage.from, "first day, YYYY-MM-DD (UTC)");
-  usage->add_option("--to", o.usage.to, "last day");
-  usage->add_option("--key", o.usage.key, "of this key alone");
-  usage->add_flag("--csv", o.usage.csv, "comma separated values instead of a table");
-  usage->final_callback([&o] { o.chosen = [&o] { return run_usage(o.usage); }; });
-}
-
 int main(int argc, char** argv) {
   CLI::App app{"Consort serves mixture-of-experts models over unlike machines."};
   app.set_version_flag("--version", "consort 0.1.0");
@@ -204,6 +220,7 @@ int main(int argc, char** argv) {
   add_cluster_commands(app, options);
   add_model_commands(app, options);
   add_keys_commands(app, options);
+  add_usage_command(app, options);
   add_process_commands(app, options);
   // CLI11 would only say that a command is missing.
   const auto is_asked = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
@@ -217,4 +234,3 @@ int main(int argc, char** argv) {
   }
   return options.chosen();
 }
-  add_usage_command(app, options);

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 
 #include "cli/commands.hpp"
 #include "cli/house/child_process.hpp"
@@ -37,13 +38,28 @@ runtime::Status check_keys(const ClusterState& state) {
 
 std::string in_url(const std::string& host) { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
 
+// A port that was chosen freely is kept over restarts: clients know it from the address that was told.
+std::uint16_t port_of(const ClusterState& state) {
+  const std::uint16_t wanted = state.config.gateway.port;
+  const auto told = StateFolder::read_if_there(state.folder.address_file(kGatewayProcess));
+  if (wanted != 0 || !told) return wanted;
+  const std::size_t colon = told->rfind(':');
+  const int port = colon == std::string::npos ? 0 : std::atoi(told->c_str() + colon + 1);
+  return port > 0 && port <= 65535 ? static_cast<std::uint16_t>(port) : wanted;
+}
+
 runtime::Status serve(const ClusterState& state) {
+  CONSORT_RETURN_IF_ERROR(cluster::check_exposure(state.config));
   CONSORT_RETURN_IF_ERROR(check_keys(state));
   CONSORT_TRY(const auto process, GatewayProcess::open(state));
   HttpOptions options;
   options.host = state.config.gateway.host;
-  options.port = state.config.gateway.port;
+  options.port = port_of(state);
   options.keys_file = state.folder.api_keys_file();
+  options.usage_file = state.folder.usage_file();
+  options.tls_certificate = state.config.gateway.tls_certificate;
+  options.tls_key = state.config.gateway.tls_key;
+  const std::string scheme = options.tls_certificate.empty() ? "http://" : "https://";
   options.model = served_name(state.config);
   options.created = created_at(state.config.model);
   options.context_tokens = process->context_tokens();
@@ -52,7 +68,7 @@ runtime::Status serve(const ClusterState& state) {
   CONSORT_TRY(const auto server, HttpServer::open(std::move(options), process->port(), [raw = process.get(), model] {
                 return prometheus_text(*raw->metrics(), model);
               }));
-  const std::string url = "http://" + in_url(state.config.gateway.host) + ":" + std::to_string(server->port());
+  const std::string url = scheme + in_url(state.config.gateway.host) + ":" + std::to_string(server->port());
   std::fprintf(stderr, "listening on %s\n", url.c_str());
   // Whoever waits for the address may send a request to it.
   process->run([&] {

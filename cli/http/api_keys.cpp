@@ -23,36 +23,64 @@ namespace {
 constexpr std::string_view kPrefix = "sk-consort-";
 constexpr std::size_t kSecretBytes = 32;
 constexpr std::size_t kMaxNameBytes = 64;
-constexpr std::size_t kMaxFileBytes = kMaxApiKeys * 200;  // a line has at most 64 + 1 + 64 + 1 + 20 bytes
+constexpr std::size_t kMaxFileBytes =
+    kMaxApiKeys * 400;  // a line has less than 64 + 1 + 64 + 1 + 20 + 4 * (1 + 20 + 13) bytes
+constexpr std::string_view kVersionLine = "consort-api-keys ";
+constexpr std::string_view kVersion = "2";
 
 void need_sodium() { CONSORT_CHECK(sodium_init() >= 0, "libsodium does not start"); }
 
-bool is_name(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxNameBytes &&
-         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string_view::npos;
+// Cuts off the text up to the next space.
+std::string_view take_word(std::string_view& text) {
+  const std::size_t end = std::min(text.find(' '), text.size());
+  const std::string_view word = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return word;
 }
 
-Outcome<ApiKey> parse_line(std::string_view line) {
-  const auto wrong = [] { return failure(ErrorKind::kInvalid, "must be \"<name> <hash> <created>\""); };
-  const std::size_t first = line.find(' ');
-  const std::size_t second = first == std::string_view::npos ? first : line.find(' ', first + 1);
-  if (second == std::string_view::npos) return wrong();
-  ApiKey key{std::string(line.substr(0, first)), {}, 0};
-  const std::string hex(line.substr(first + 1, second - first - 1));
-  const std::string_view created = line.substr(second + 1);
+template <class Number>
+bool read_number(std::string_view text, Number& out) {
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), out);
+  return read.ec == std::errc() && read.ptr == text.data() + text.size();
+}
+
+bool read_limit(std::string_view word, KeyLimits& limits) {
+  const std::size_t sign = word.find('=');
+  const auto* named = std::ranges::find(kKeyLimitNames, word.substr(0, sign), &KeyLimitName::name);
+  if (sign == std::string_view::npos || named == std::end(kKeyLimitNames)) return false;
+  std::uint64_t& limit = limits.*named->limit;
+  if (limit != 0 || !read_number(word.substr(sign + 1), limit)) return false;
+  return limit >= 1 && limit <= kMaxKeyLimit;
+}
+
+Outcome<ApiKey> parse_line(std::string_view line, bool has_limits) {
+  const auto wrong = [&] {
+    return failure(ErrorKind::kInvalid,
+                   std::string("must be \"<name> <hash> <created>\"") + (has_limits ? " and limits" : ""));
+  };
+  ApiKey key{std::string(take_word(line)), {}, 0, {}};
+  const std::string hex(take_word(line));
+  const std::string_view created = take_word(line);
   std::size_t bytes = 0;
   const char* end = nullptr;
   const bool is_hex =
       hex.size() == 2 * key.hash.size() &&
       sodium_hex2bin(key.hash.data(), key.hash.size(), hex.data(), hex.size(), nullptr, &bytes, &end) == 0 &&
       bytes == key.hash.size();
-  const auto number = std::from_chars(created.data(), created.data() + created.size(), key.created);
-  const bool is_number = number.ec == std::errc() && number.ptr == created.data() + created.size();
-  if (!is_name(key.name) || !is_hex || !is_number) return wrong();
+  if (!is_api_key_name(key.name) || !is_hex || !read_number(created, key.created)) return wrong();
+  if (!has_limits && !line.empty()) return wrong();
+  while (!line.empty()) {
+    if (!read_limit(take_word(line), key.limits)) return wrong();
+  }
   return key;
 }
 
 }  // namespace
+
+bool is_api_key_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameBytes &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string_view::npos;
+}
 
 std::array<unsigned char, 32> hash_of_api_key(std::string_view key) {
   need_sodium();
@@ -74,6 +102,7 @@ std::string make_api_key() {
 
 Outcome<std::vector<ApiKey>> parse_api_keys(std::string_view text, std::string_view where) {
   std::vector<ApiKey> keys;
+  bool has_limits = false;  // version 2
   for (int number = 1; !text.empty(); ++number) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     const std::string_view line = text.substr(0, end);
@@ -81,7 +110,12 @@ Outcome<std::vector<ApiKey>> parse_api_keys(std::string_view text, std::string_v
     const auto wrong = [&](const std::string& what) {
       return failure(ErrorKind::kInvalid, std::string(where) + ":" + std::to_string(number) + ": " + what);
     };
-    auto key = parse_line(line);
+    if (number == 1 && line.starts_with(kVersionLine)) {
+      if (line.substr(kVersionLine.size()) != kVersion) return wrong("a newer version of this program wrote it");
+      has_limits = true;
+      continue;
+    }
+    auto key = parse_line(line, has_limits);
     if (!key.ok()) return wrong(key.error().text);
     if (keys.size() >= kMaxApiKeys) return wrong("there are more than " + std::to_string(kMaxApiKeys) + " keys");
     if (std::ranges::find(keys, key->name, &ApiKey::name) != keys.end())
@@ -92,11 +126,15 @@ Outcome<std::vector<ApiKey>> parse_api_keys(std::string_view text, std::string_v
 }
 
 std::string format_api_keys(const std::vector<ApiKey>& keys) {
-  std::string text;
+  std::string text = std::string(kVersionLine) + std::string(kVersion) + "\n";
   for (const ApiKey& key : keys) {
     std::array<char, 65> hex{};
     sodium_bin2hex(hex.data(), hex.size(), key.hash.data(), key.hash.size());
-    text += key.name + " " + hex.data() + " " + std::to_string(key.created) + "\n";
+    text += key.name + " " + hex.data() + " " + std::to_string(key.created);
+    for (const auto& [name, limit] : kKeyLimitNames) {
+      if (key.limits.*limit > 0) (text += " ").append(name) += "=" + std::to_string(key.limits.*limit);
+    }
+    text += "\n";
   }
   return text;
 }
@@ -144,15 +182,14 @@ bool ApiKeyRing::needs_key() {
   return needs_key_;
 }
 
-std::optional<std::string> ApiKeyRing::find(std::string_view key) {
+const ApiKey* ApiKeyRing::find(std::string_view key) {
   look();
   const auto hash = hash_of_api_key(key);
   const ApiKey* found = nullptr;
   for (const ApiKey& known : keys_) {  // all of them, so that the time says nothing
     if (sodium_memcmp(known.hash.data(), hash.data(), hash.size()) == 0) found = &known;
   }
-  if (found == nullptr) return std::nullopt;
-  return found->name;
+  return found;
 }
 
 }  // namespace consort::cli

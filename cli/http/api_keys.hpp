@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/metering/quotas.hpp"
 #include "runtime/outcome.hpp"
 
 namespace consort::cli {
@@ -17,15 +18,30 @@ struct ApiKey {
   std::string name;                    // [a-z0-9._-]{1,64}, unique
   std::array<unsigned char, 32> hash;  // BLAKE2b-256 of the key; a key has 256 random bits, so no salt is needed
   std::int64_t created = 0;            // unix seconds
+  KeyLimits limits{};
 };
 
 inline constexpr std::size_t kMaxApiKeys = 1024;  // each is compared with at every request
+// Above every real wish, below what sums could not hold.
+inline constexpr std::uint64_t kMaxKeyLimit = 1'000'000'000'000;
+bool is_api_key_name(std::string_view name);
+
+// A limit as it is named in the file, and with '-' for '_' on the command line.
+struct KeyLimitName {
+  std::string_view name;
+  std::uint64_t KeyLimits::*limit;
+};
+inline constexpr KeyLimitName kKeyLimitNames[] = {{"requests_per_minute", &KeyLimits::requests_per_minute},
+                                                  {"tokens_per_minute", &KeyLimits::tokens_per_minute},
+                                                  {"concurrent", &KeyLimits::concurrent},
+                                                  {"tokens_per_day", &KeyLimits::tokens_per_day}};
 
 std::array<unsigned char, 32> hash_of_api_key(std::string_view key);
 // "sk-consort-" and 43 characters of 256 random bits.
 std::string make_api_key();
 
-// A key a line: "<name> <hash in hex> <created>".
+// The first line "consort-api-keys 2", then a key a line: "<name> <hash in hex> <created>" and its limits, like
+// "concurrent=4". Files of version 1 have neither the first line nor limits.
 runtime::Outcome<std::vector<ApiKey>> parse_api_keys(std::string_view text, std::string_view where);
 std::string format_api_keys(const std::vector<ApiKey>& keys);
 // nullopt: there is no such file, so that no key was ever made.
@@ -38,8 +54,8 @@ class ApiKeyRing {
   // Whether requests need a key: as soon as the file exists, also where all keys were revoked. A file that cannot be
   // read keeps everybody out.
   bool needs_key();
-  // The name of the key, where it is known. Takes the same time for every key of a length.
-  std::optional<std::string> find(std::string_view key);
+  // Null: not known. Takes the same time for every key of a length. Valid until the next call.
+  const ApiKey* find(std::string_view key);
 
  private:
   void look();

@@ -3,6 +3,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
+#include <csignal>
+#include <cstdio>
 
 #include "cli/http/http_server_state.hpp"
 #include "cli/http/http_session.hpp"
@@ -42,9 +45,41 @@ void HttpServer::State::accept() {
     }
     error_code ignored;
     socket.set_option(tcp::no_delay(true), ignored);
-    std::make_shared<Session>(*this, std::move(socket))->start();
+    TlsSession secured;
+    if (tls) {
+      std::string trouble;
+      secured = tls->session(trouble);
+      if (!trouble.empty()) std::fprintf(stderr, "the old certificate stays: %s\n", trouble.c_str());
+    }
+    std::make_shared<Session>(*this, HttpStream(std::move(socket), std::move(secured)))->start();
     make_room();
     accept();
+  });
+}
+
+runtime::Status HttpServer::State::prepare() {
+  if (!options.tls_certificate.empty()) {
+    CONSORT_TRY(tls, TlsFiles::open(options.tls_certificate, options.tls_key));
+  }
+  std::unique_ptr<UsageLog> log;
+  if (!options.usage_file.empty()) {
+    UsageLog::Ways ways;
+    ways.here = [this](std::function<void()> work) { asio::post(io, std::move(work)); };
+    ways.aside = [this](std::function<void()> work) { asio::post(aside, std::move(work)); };
+    ways.say = [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); };
+    CONSORT_TRY(log, UsageLog::open(disk, options.usage_file, std::move(ways)));
+  }
+  metering = std::make_unique<Metering>(clock, std::move(log));
+  return runtime::done();
+}
+
+// Answers that are long in the making count as they grow.
+void HttpServer::State::meter() {
+  for (const auto& session : working) session->meter();
+  metering->tick();
+  meter_again.expires_after(kMeterEvery);
+  meter_again.async_wait([this](error_code ended) {
+    if (!ended) meter();
   });
 }
 
@@ -62,6 +97,7 @@ runtime::Outcome<std::unique_ptr<HttpServer>> HttpServer::open(HttpOptions optio
     }
   }
   auto state = std::make_unique<State>(std::move(options), std::move(port), std::move(metrics));
+  CONSORT_RETURN_IF_ERROR(state->prepare());
   const HttpOptions& given = state->options;
   error_code error;
   const auto address = asio::ip::make_address(given.host, error);
@@ -77,13 +113,23 @@ runtime::Outcome<std::unique_ptr<HttpServer>> HttpServer::open(HttpOptions optio
   }
   std::unique_ptr<HttpServer> server(new HttpServer(std::move(state)));
   server->state_->accept();
-  server->state_->thread = std::thread([raw = server->state_.get()] { raw->io.run(); });
+  server->state_->meter();
+  server->state_->thread = std::thread([raw = server->state_.get()] {
+    // OpenSSL writes to connections that may be gone: that is an error code, not the end of the process.
+    sigset_t gone;
+    sigemptyset(&gone);
+    sigaddset(&gone, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &gone, nullptr);
+    raw->io.run();
+  });
   return server;
 }
 
 HttpServer::~HttpServer() {
   state_->io.stop();
   if (state_->thread.joinable()) state_->thread.join();
+  state_->aside.stop();
+  state_->aside.join();
   state_->working.clear();  // before the io_context that their sockets belong to
 }
 

@@ -15,8 +15,9 @@ namespace consort::cli {
 
 // Per phase, so that a client that does nothing, or little, is let go whatever it does.
 struct HttpTimes {
-  std::chrono::milliseconds idle = std::chrono::seconds(75);    // until a request begins; browsers keep for 60 s
-  std::chrono::milliseconds header = std::chrono::seconds(10);  // from its first byte to the end of the header
+  std::chrono::milliseconds handshake = std::chrono::seconds(10);  // of TLS
+  std::chrono::milliseconds idle = std::chrono::seconds(75);       // until a request begins; browsers keep for 60 s
+  std::chrono::milliseconds header = std::chrono::seconds(10);     // from its first byte to the end of the header
   std::chrono::milliseconds body = std::chrono::seconds(60);
   std::chrono::milliseconds write = std::chrono::seconds(30);       // for what is being written to be taken
   std::chrono::milliseconds keep_alive = std::chrono::seconds(10);  // between the comments of a stream that is silent
@@ -34,6 +35,8 @@ struct HttpOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 0;  // 0: any that is free
   std::string keys_file;
+  std::string usage_file;                // empty: nothing is metered
+  std::string tls_certificate, tls_key;  // both or none
   std::string model;
   std::int64_t created = 0;  // of the model, in unix seconds
   std::uint32_t context_tokens = 0;

@@ -2,22 +2,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <list>
+#include <memory>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
 
 #include "cli/http/api_keys.hpp"
 #include "cli/http/http_server.hpp"
+#include "cli/http/tls_files.hpp"
+#include "cli/metering/metering.hpp"
 #include "runtime/env.hpp"
 #include "runtime/posix/posix_clock.hpp"
+#include "runtime/posix/posix_disk.hpp"
 
 namespace consort::cli {
 
 class Session;
+
+inline constexpr std::size_t kReadBytes = 16u << 10;  // at once from one connection; a record of TLS
+inline constexpr auto kMeterEvery = std::chrono::milliseconds(250);
 
 struct HttpServer::State {
   State(HttpOptions given, std::shared_ptr<actors::RequestPort> to, std::function<std::string()> figures)
@@ -27,6 +37,11 @@ struct HttpServer::State {
   std::shared_ptr<actors::RequestPort> port;
   std::function<std::string()> metrics;
   ApiKeyRing keys;
+  std::optional<TlsFiles> tls;
+  runtime::posix::PosixClock clock;
+  runtime::posix::PosixDisk disk;
+  std::unique_ptr<Metering> metering;
+  std::array<char, kReadBytes> scratch{};      // what a connection just gave; none has a buffer of its own
   std::list<std::weak_ptr<Session>> silent;    // connections without a request, the oldest first
   std::set<std::shared_ptr<Session>> working;  // no operation of the connection keeps these
   std::size_t connections = 0;
@@ -36,9 +51,13 @@ struct HttpServer::State {
   boost::asio::io_context io{1};  // one thread: no locks
   boost::asio::ip::tcp::acceptor acceptor{io};
   boost::asio::steady_timer accept_again{io};
+  boost::asio::steady_timer meter_again{io};
+  boost::asio::thread_pool aside{1};  // what takes long goes there, one after the other
   std::thread thread;
 
+  runtime::Status prepare();
   void accept();
+  void meter();
   void make_room();
 };
 

@@ -1,12 +1,36 @@
 // Session: from the first byte of a request to its last.
 #include "cli/http/http_session.hpp"
 
-#include <boost/asio/write.hpp>
-#include <boost/beast/http/read.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/beast/core/string.hpp>
 
+#include "cli/http/entrance.hpp"
 #include "cli/http/http_text.hpp"
 
 namespace consort::cli {
+
+namespace {
+
+constexpr std::size_t kDrainBytes = 1u << 20;  // of a refused body, read so that its sender reads why
+
+}  // namespace
+
+Session::Session(HttpServer::State& server, HttpStream stream)
+    : server_(server),
+      stream_(std::move(stream)),
+      reader_(server.options.limits.header_bytes, server.options.limits.body_bytes),
+      deadline_(server.io),
+      write_deadline_(server.io),
+      timer_(server.io) {
+  write_deadline_.expires_at(asio::steady_timer::time_point::max());
+  ++server_.connections;
+}
+
+Session::~Session() {
+  leave_silent();
+  release_body();
+  --server_.connections;
+}
 
 void Session::enter_silent() {
   if (silent_) return;
@@ -22,43 +46,148 @@ void Session::leave_silent() {
 
 void Session::release_body() { server_.bodies_bytes -= std::exchange(body_reserved_, 0); }
 
+// Zero: the phase lasts as long as it does.
+void Session::enter(Phase phase, std::chrono::milliseconds deadline) {
+  phase_ = phase;
+  if (deadline.count() == 0) {
+    deadline_.expires_at(asio::steady_timer::time_point::max());  // not cancel(): one may be on its way
+    return;
+  }
+  deadline_.expires_after(deadline);
+  deadline_.async_wait([weak = weak_from_this()](error_code error) {
+    const auto self = weak.lock();
+    // One that was set anew while this one was on its way does not count.
+    if (error || !self || self->deadline_.expiry() > asio::steady_timer::clock_type::now()) return;
+    self->close();
+  });
+}
+
+void Session::start() {
+  if (!stream_.is_tls()) return wait_request();
+  enter_silent();
+  enter(Phase::kHandshake, server_.options.times.handshake);
+  shake_hands();
+}
+
+void Session::shake_hands() {
+  if (closed_) return;
+  const HttpStream::Moved moved = stream_.handshake();
+  switch (moved.then) {
+    case HttpStream::Then::kDone:
+      return wait_request();
+    case HttpStream::Then::kWaitToRead:
+    case HttpStream::Then::kWaitToWrite:
+      return stream_.when(
+          moved.then, [self = shared_from_this()](error_code error) { error ? self->close() : self->shake_hands(); });
+    default:
+      if (!stream_.met_plain_http()) return close();
+      stream_.forsake_tls();
+      wait_request();
+      leave_silent();
+      enter(Phase::kAnswer, {});
+      keep_alive_ = false;
+      return refuse({400, "invalid_request_error", "https_needed", "", "this port speaks TLS: use https://"});
+  }
+}
+
 void Session::wait_request() {
   if (closed_) return;
   enter_silent();
-  parser_.emplace();
-  parser_->header_limit(server_.options.limits.header_bytes);
-  parser_->body_limit(server_.options.limits.body_bytes);
+  reader_.next();
   request_id_ = "req_" + hex(server_.rng.next());
   place_ = {};
-  key_name_.clear();
+  payer_ = {};
   keep_alive_ = chunked_ = true;
   body_is_read_ = head_is_sent_ = answer_ends_ = false;
   call_.reset();
   writer_.reset();
-  if (buffer_.size() > 0) return read_header();
-  stream_.expires_after(server_.options.times.idle);
-  stream_.async_read_some(buffer_.prepare(512), [self = shared_from_this()](error_code error, std::size_t bytes) {
-    if (error) return self->close();
-    self->buffer_.commit(bytes);
-    self->read_header();
-  });
+  sink_.reset();
+  enter(Phase::kIdle, server_.options.times.idle);
+  if (!reader_.holds_bytes()) return read_later();
+  // In a turn of its own: a client that sent a thousand requests at once neither fills the stack nor holds up others.
+  asio::post(server_.io, [self = shared_from_this()] { self->on_bytes({}); });
 }
 
-void Session::read_header() {
-  begun_ = std::chrono::steady_clock::now();
-  stream_.expires_after(server_.options.times.header);
-  http::async_read_header(stream_, buffer_, *parser_,
-                          [self = shared_from_this()](error_code error, std::size_t) { self->on_header(error); });
+void Session::read_later() {
+  if (closed_ || is_reading_) return;
+  is_reading_ = true;
+  auto next = [self = shared_from_this()](error_code error) {
+    self->is_reading_ = false;
+    error ? self->on_end() : self->read_now();
+  };
+  if (stream_.holds_input()) {
+    asio::post(server_.io, [next = std::move(next)]() mutable { next({}); });
+  } else {
+    stream_.when(HttpStream::Then::kWaitToRead, std::move(next));
+  }
+}
+
+void Session::read_now() {
+  if (closed_) return;
+  const HttpStream::Moved moved = stream_.read(server_.scratch);
+  switch (moved.then) {
+    case HttpStream::Then::kDone:
+      return on_bytes({server_.scratch.data(), moved.bytes});
+    case HttpStream::Then::kWaitToRead:
+      return read_later();
+    case HttpStream::Then::kWaitToWrite:
+      is_reading_ = true;
+      return stream_.when(moved.then, [self = shared_from_this()](error_code error) {
+        self->is_reading_ = false;
+        error ? self->on_end() : self->read_now();
+      });
+    default:
+      return on_end();
+  }
+}
+
+// The client sends nothing more.
+void Session::on_end() {
+  if (phase_ != Phase::kAnswer) return close();
+  if (working_) peer_gone();  // else what is being written finds out
+}
+
+void Session::on_bytes(std::string_view bytes) {
+  if (closed_) return;
+  if (phase_ == Phase::kDrain) {
+    drained_bytes_ += bytes.size();
+    return drained_bytes_ > kDrainBytes ? close() : read_later();
+  }
+  reader_.add(bytes);
+  // While an answer is made, what comes is the next request: it waits, and nothing more is read behind it, so that the
+  // client's end is not seen then.
+  if (phase_ == Phase::kAnswer) return;
+  if (phase_ == Phase::kIdle) {
+    begun_ = server_.clock.now();
+    enter(Phase::kHeader, server_.options.times.header);
+  }
+  advance();
+}
+
+void Session::advance() {
+  switch (reader_.step()) {
+    case RequestReader::Step::kNeedsBytes:
+      return read_later();
+    case RequestReader::Step::kHeader:
+      return on_header();
+    case RequestReader::Step::kWhole:
+      body_is_read_ = true;
+      enter(Phase::kAnswer, {});
+      return dispatch();
+    case RequestReader::Step::kWrong:
+      return on_bad_read(reader_.error());
+  }
 }
 
 void Session::on_bad_read(error_code error) {
   leave_silent();
+  enter(Phase::kAnswer, {});
   keep_alive_ = false;
   const auto bad = [](int status, std::string code, std::string message) {
     return Refusal{status, "invalid_request_error", std::move(code), "", std::move(message)};
   };
   const HttpLimits& limits = server_.options.limits;
-  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+  if (error == http::error::header_limit) {
     return refuse(
         bad(431, "header_too_large", "the header is larger than " + std::to_string(limits.header_bytes) + " bytes"));
   }
@@ -66,95 +195,53 @@ void Session::on_bad_read(error_code error) {
     return refuse(
         bad(413, "body_too_large", "the body is larger than " + std::to_string(limits.body_bytes) + " bytes"));
   }
-  const bool is_http_error = error.category() == http::make_error_code(http::error::bad_version).category();
-  // After a timeout the stream has closed itself.
-  if (!is_http_error || error == http::error::end_of_stream || error == http::error::partial_message) return close();
   refuse(bad(400, "bad_request", "this is not HTTP/1.1: " + error.message()));
 }
 
-void Session::on_header(error_code error) {
-  if (closed_) return;
-  if (error) return on_bad_read(error);
+void Session::on_header() {
   leave_silent();
-  const auto& request = parser_->get();
-  keep_alive_ = parser_->keep_alive();
+  const auto& request = reader_.request();
+  keep_alive_ = reader_.keeps_alive();
   chunked_ = request.version() >= 11;
-  body_is_read_ = parser_->is_done();
+  body_is_read_ = reader_.is_whole();
   place_ = place_of(path_of({request.target().data(), request.target().size()}));
   if (const auto refused = may_enter()) {
+    enter(Phase::kAnswer, {});
     if (!body_is_read_) keep_alive_ = false;
     if (refused->status == 401) return refuse(*refused, {{"WWW-Authenticate", "Bearer"}});
     if (refused->status == 405) return refuse(*refused, {{"Allow", place_.is_post ? "POST" : "GET, HEAD"}});
     return refuse(*refused);
   }
-  if (body_is_read_) return dispatch();
+  if (place_.is_post) {
+    if (const auto over = server_.metering->look(payer_)) {
+      enter(Phase::kAnswer, {});
+      if (!body_is_read_) keep_alive_ = false;
+      return refuse_quota(*over);
+    }
+  }
+  if (body_is_read_) return advance();
   read_body();
 }
 
 // What the header alone can say.
 std::optional<Refusal> Session::may_enter() {
-  const auto& request = parser_->get();
-  const auto field = [&](http::field name) {
-    const auto value = request[name];
-    return std::string_view(value.data(), value.size());
-  };
-  const bool is_open = place_.route == Route::kHealth || place_.route == Route::kVersion;
-  if (server_.keys.needs_key()) {
-    if (!is_open) {
-      const std::string_view key = bearer_of(field(http::field::authorization));
-      const auto name = key.empty() ? std::nullopt : server_.keys.find(key);
-      if (!name) {
-        return Refusal{401, "authentication_error", "invalid_api_key", "",
-                       key.empty() ? "an API key is needed: Authorization: Bearer KEY" : "this API key is not known"};
-      }
-      key_name_ = *name;
-    }
-  } else if (!is_own_host(field(http::field::host), server_.options.host)) {
-    // Without keys a web page elsewhere could speak to us through the user's browser.
-    return Refusal{403, "permission_error", "wrong_host", "", "the Host field is not a name of this service"};
-  }
-  if (place_.route == Route::kNone) {
-    return Refusal{404, "not_found_error", "unknown_path", "", "there is nothing under this path"};
-  }
-  const bool is_get = request.method() == http::verb::get || request.method() == http::verb::head;
-  if (place_.is_post ? request.method() != http::verb::post : !is_get) {
-    return Refusal{405, "invalid_request_error", "method_not_allowed", "",
-                   std::string("this path takes ") + (place_.is_post ? "POST" : "GET")};
-  }
-  if (place_.is_post && !field(http::field::content_type).starts_with("application/json")) {
-    return Refusal{415, "invalid_request_error", "wrong_content_type", "", "Content-Type must be application/json"};
-  }
-  return std::nullopt;
+  Entrance entrance{server_.keys, server_.options.host};
+  return entrance.look(reader_.request(), place_, payer_);
 }
 
 void Session::read_body() {
-  const auto length = parser_->content_length();
+  const auto length = reader_.content_length();
   body_reserved_ = static_cast<std::size_t>(length ? *length : server_.options.limits.body_bytes);
   server_.bodies_bytes += body_reserved_;
   if (server_.bodies_bytes > server_.options.limits.bodies_bytes) {
+    enter(Phase::kAnswer, {});
     keep_alive_ = false;
     return refuse({429, "rate_limit_error", "too_many_bodies", "", "too many large requests are being received"});
   }
-  const auto read = [self = shared_from_this()] {
-    self->stream_.expires_after(self->server_.options.times.body);
-    http::async_read(self->stream_, self->buffer_, *self->parser_,
-                     [self](error_code error, std::size_t) { self->on_body(error); });
-  };
-  const auto expect = parser_->get()[http::field::expect];
-  if (!beast::iequals(expect, "100-continue")) return read();
-  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-  stream_.expires_after(server_.options.times.write);
-  asio::async_write(stream_, asio::buffer(kContinue), [self = shared_from_this(), read](error_code error, std::size_t) {
-    if (error) return self->close();
-    read();
-  });
-}
-
-void Session::on_body(error_code error) {
-  if (closed_) return;
-  if (error) return on_bad_read(error);
-  body_is_read_ = true;
-  dispatch();
+  enter(Phase::kBody, server_.options.times.body);
+  const auto expect = reader_.request()[http::field::expect];
+  if (boost::beast::iequals(expect, "100-continue")) send("HTTP/1.1 100 Continue\r\n\r\n");
+  advance();
 }
 
 }  // namespace consort::cli

@@ -3,10 +3,6 @@
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -20,44 +16,52 @@
 #include "cli/http/api_request.hpp"
 #include "cli/http/http_routes.hpp"
 #include "cli/http/http_server_state.hpp"
+#include "cli/http/http_stream.hpp"
+#include "cli/http/request_reader.hpp"
 
 namespace consort::cli {
 
 namespace asio = boost::asio;
-namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using boost::system::error_code;
 using tcp = asio::ip::tcp;
 
-inline constexpr std::size_t kBufferBytes = 64u << 10;  // of one connection, for what was received and not parsed
+class WorkSink;
 
-// One connection: request after request.
+// One connection: request after request. What it waits for keeps it alive.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(HttpServer::State& server, tcp::socket socket)
-      : server_(server), stream_(std::move(socket)), buffer_(kBufferBytes), timer_(server.io) {
-    ++server_.connections;
-  }
-  ~Session() {
-    leave_silent();
-    release_body();
-    --server_.connections;
-  }
+  Session(HttpServer::State& server, HttpStream stream);
+  ~Session();
 
-  void start() { wait_request(); }
+  void start();
   // Makes room for another connection.
   void evict() { close(); }
   void on_event(std::uint64_t work, const actors::PortEvent& event);
+  // Notes what the work at hand has used so far.
+  void meter();
 
  private:
-  using Parser = http::request_parser<http::string_body>;
+  enum class Phase : std::uint8_t {
+    kHandshake,
+    kIdle,
+    kHeader,
+    kBody,
+    kAnswer,  // from the whole request, or its refusal, to the last byte
+    kDrain,   // the answer is out; what the client still sends is read away for a moment
+  };
 
   // Reading.
+  void enter(Phase phase, std::chrono::milliseconds deadline);
+  void shake_hands();
   void wait_request();
-  void read_header();
-  void on_header(error_code error);
+  void read_later();
+  void read_now();
+  void on_bytes(std::string_view bytes);
+  void on_end();
+  void advance();
+  void on_header();
   void read_body();
-  void on_body(error_code error);
   void on_bad_read(error_code error);
   void enter_silent();
   void leave_silent();
@@ -66,8 +70,11 @@ class Session : public std::enable_shared_from_this<Session> {
   // Answering.
   std::optional<Refusal> may_enter();
   void dispatch();
+  template <class Call, class Use>
+  void decode(OrRefusal<Call> (*how)(std::string_view), std::string body, Use use);
   void get();
-  void submit(actors::PortWork work);
+  void submit(actors::PortWork work, std::uint64_t tokens);
+  void refuse_quota(const QuotaOver& over);
   template <class Call>
   bool accept_call(OrRefusal<Call> decoded, Call& out);
   std::optional<Refusal> unknown_model(std::string_view model) const;
@@ -76,29 +83,31 @@ class Session : public std::enable_shared_from_this<Session> {
   void refuse(const Refusal& refusal, std::vector<std::pair<std::string_view, std::string>> more = {});
   void send(std::string_view text);
   void write_next();
-  void on_written(error_code error);
   void end_answer();
   void keep_alive_later();
   void watch_peer();
   void begin_work();
-  bool end_work();
+  bool end_work(bool failed = false);
   void peer_gone();
-  void drain(std::size_t taken);
   void close();
   void log(int status);
 
   HttpServer::State& server_;
-  beast::tcp_stream stream_;
-  beast::flat_buffer buffer_;
-  std::optional<Parser> parser_;
-  asio::steady_timer timer_;
+  HttpStream stream_;
+  RequestReader reader_;
+  Phase phase_ = Phase::kIdle;
+  asio::steady_timer deadline_;        // of the phase
+  asio::steady_timer write_deadline_;  // of what is being written
+  asio::steady_timer timer_;           // of the comments of a silent stream
+  bool is_reading_ = false;            // something waits for the socket to be readable
+  std::size_t drained_bytes_ = 0;
   std::optional<std::list<std::weak_ptr<Session>>::iterator> silent_;
   std::size_t body_reserved_ = 0;
   // The request at hand.
   Place place_;
   std::string request_id_;
-  std::string key_name_;
-  std::chrono::steady_clock::time_point begun_;
+  Payer payer_;
+  runtime::Instant begun_;
   bool keep_alive_ = false;
   bool chunked_ = true;  // HTTP/1.0 has no chunks: the end of the connection ends the body
   bool body_is_read_ = false;
@@ -107,12 +116,14 @@ class Session : public std::enable_shared_from_this<Session> {
   std::uint64_t ticket_ = 0;
   std::optional<AnswerCall> call_;
   std::optional<AnswerWriter> writer_;
+  std::shared_ptr<WorkSink> sink_;
+  std::unique_ptr<Metering::Request> metered_;
   bool head_is_sent_ = false;
-  bool watching_ = false;
   // Writing.
   std::string pending_;
   std::string writing_;
-  bool is_writing_ = false;
+  std::size_t written_bytes_ = 0;  // of `writing_`
+  bool is_writing_ = false;        // something waits for the socket to take more
   bool answer_ends_ = false;
   bool closed_ = false;
 };

@@ -1,5 +1,7 @@
 // Session: what a request gets for an answer.
+#include <algorithm>
 #include <boost/asio/post.hpp>
+#include <mutex>
 #include <type_traits>
 
 #include "cli/http/http_session.hpp"
@@ -11,24 +13,44 @@ namespace {
 
 constexpr auto kStateIsOld = std::chrono::seconds(5);  // the Gateway looks every second
 
-// From the Gateway's loop to the server's thread.
-class SessionSink final : public actors::PortSink {
+// Larger bodies are parsed aside: 4 MiB of the worst JSON take some 100 ms, in which others want their tokens.
+constexpr std::size_t kDecodeHereBytes = 32u << 10;
+// For the quota, before the prompt is encoded; what it really was is settled at its end.
+constexpr std::size_t kBytesPerToken = 4;
+
+std::uint64_t estimated_tokens(std::size_t body_bytes, const actors::AnswerRequest& request) {
+  return body_bytes / kBytesPerToken +
+         std::uint64_t{request.max_tokens.value_or(0)} * request.choices * request.prompts.size();
+}
+
+}  // namespace
+
+// From the Gateway's loop to the server's thread: events, and what the work has used.
+class WorkSink final : public actors::PortSink {
  public:
-  SessionSink(asio::io_context& io, std::weak_ptr<Session> session, std::uint64_t work)
+  WorkSink(asio::io_context& io, std::weak_ptr<Session> session, std::uint64_t work)
       : io_(io), session_(std::move(session)), work_(work) {}
   void take(actors::PortEvent event) override {
     asio::post(io_, [session = session_, work = work_, event = std::move(event)] {
       if (const auto alive = session.lock()) alive->on_event(work, event);
     });
   }
+  void count(const actors::AnswerUsage& so_far) override {
+    const std::lock_guard lock(mutex_);
+    used_ = so_far;
+  }
+  actors::AnswerUsage used() const {
+    const std::lock_guard lock(mutex_);
+    return used_;
+  }
 
  private:
   asio::io_context& io_;
   const std::weak_ptr<Session> session_;
   const std::uint64_t work_;
+  mutable std::mutex mutex_;
+  actors::AnswerUsage used_;
 };
-
-}  // namespace
 
 std::optional<Refusal> Session::unknown_model(std::string_view model) const {
   if (model == server_.options.model) return std::nullopt;
@@ -53,30 +75,45 @@ bool Session::accept_call(OrRefusal<Call> decoded, Call& out) {
   return true;
 }
 
+// Here where it is quickly done; the session stays in its phase meanwhile.
+template <class Call, class Use>
+void Session::decode(OrRefusal<Call> (*how)(std::string_view), std::string body, Use use) {
+  const std::size_t bytes = body.size();
+  auto take = [this, use, bytes](OrRefusal<Call> decoded) {
+    Call call;
+    if (accept_call(std::move(decoded), call)) use(std::move(call), bytes);
+  };
+  if (bytes <= kDecodeHereBytes) return take(how(body));
+  asio::post(server_.aside, [self = shared_from_this(), how, body = std::move(body), take]() mutable {
+    auto decoded = std::make_shared<OrRefusal<Call>>(how(body));
+    asio::io_context& io = self->server_.io;
+    asio::post(io, [self = std::move(self), decoded, take] {
+      if (!self->closed_) take(std::move(*decoded));
+    });
+  });
+}
+
 void Session::dispatch() {
-  const std::string body = std::move(parser_->get().body());
-  release_body();
+  std::string body = reader_.take_body();
   switch (place_.route) {
     case Route::kChat:
-    case Route::kCompletion: {
-      AnswerCall call;
-      if (!accept_call(place_.route == Route::kChat ? decode_chat(body) : decode_completion(body), call)) return;
-      const auto created = std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1);
-      writer_.emplace(call, AnswerWriter::Head{hex(server_.rng.next()), created, server_.options.model});
-      actors::PortWork work = std::move(call.request);
-      call_ = std::move(call);
-      return submit(std::move(work));
-    }
-    case Route::kEncode: {
-      EncodeCall call;
-      if (accept_call(decode_encode(body), call)) submit(std::move(call.request));
-      return;
-    }
-    case Route::kDecode: {
-      DecodeCall call;
-      if (accept_call(decode_decode(body), call)) submit(std::move(call.request));
-      return;
-    }
+    case Route::kCompletion:
+      return decode<AnswerCall>(
+          place_.route == Route::kChat ? &decode_chat : &decode_completion, std::move(body),
+          [this](AnswerCall call, std::size_t bytes) {
+            const auto created = std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1);
+            writer_.emplace(call, AnswerWriter::Head{hex(server_.rng.next()), created, server_.options.model});
+            const std::uint64_t tokens = estimated_tokens(bytes, call.request);
+            actors::PortWork work = std::move(call.request);
+            call_ = std::move(call);
+            submit(std::move(work), tokens);
+          });
+    case Route::kEncode:
+      return decode<EncodeCall>(&decode_encode, std::move(body),
+                                [this](EncodeCall call, std::size_t) { submit(std::move(call.request), 0); });
+    case Route::kDecode:
+      return decode<DecodeCall>(&decode_decode, std::move(body),
+                                [this](DecodeCall call, std::size_t) { submit(std::move(call.request), 0); });
     default:
       return get();
   }
@@ -98,7 +135,7 @@ void Session::get() {
     case Route::kModels:
       return answer(200, models_json(options.model, options.created));
     case Route::kModel: {
-      const auto target = parser_->get().target();
+      const auto target = reader_.request().target();
       const std::string_view path = path_of({target.data(), target.size()});
       const std::string_view id = path.substr(std::string_view("/v1/models/").size());
       if (const auto refused = unknown_model(id)) return refuse(*refused);
@@ -111,21 +148,57 @@ void Session::get() {
   }
 }
 
-void Session::submit(actors::PortWork work) {
+// The body counts as received until the Gateway has made tokens of it, or the work has ended.
+void Session::submit(actors::PortWork work, std::uint64_t tokens) {
+  Metering::Admission admission = server_.metering->admit(payer_, tokens, begun_);
+  if (admission.over) return refuse_quota(*admission.over);
   ++work_;
-  auto ticket =
-      server_.port->submit(std::move(work), std::make_shared<SessionSink>(server_.io, weak_from_this(), work_));
+  sink_ = std::make_shared<WorkSink>(server_.io, weak_from_this(), work_);
+  auto ticket = server_.port->submit(std::move(work), sink_);
   if (!ticket.ok()) {
+    admission.request->end({}, true);
     return refuse(refusal_of({actors::WorkFailure::kBusy, "too many requests: " + ticket.error().text}));
   }
+  metered_ = std::move(admission.request);
   ticket_ = *ticket;
   begin_work();
   watch_peer();
 }
 
+void Session::begin_work() {
+  working_ = true;
+  server_.working.insert(shared_from_this());
+}
+
+// Whether there was work. Whoever calls holds the session.
+bool Session::end_work(bool failed) {
+  if (!std::exchange(working_, false)) return false;
+  if (metered_) metered_->end(sink_->used(), failed);
+  metered_.reset();
+  server_.working.erase(shared_from_this());
+  return true;
+}
+
+void Session::meter() {
+  if (metered_) metered_->progress(sink_->used());
+}
+
+void Session::refuse_quota(const QuotaOver& over) {
+  server_.metering->count_refused(payer_);
+  std::vector<std::pair<std::string_view, std::string>> more{
+      {"Retry-After", std::to_string(over.retry_after / std::chrono::seconds(1))}};
+  if (over.quota == Quota::kTokensPerDay) {
+    more.emplace_back("x-should-retry", "false");  // not within any client's patience
+    return refuse({429, "insufficient_quota", "insufficient_quota", "", quota_message(over, payer_.key)}, more);
+  }
+  const bool of_tokens = over.quota == Quota::kTokensPerMinute;
+  refuse({429, of_tokens ? "tokens" : "requests", "rate_limit_exceeded", "", quota_message(over, payer_.key)}, more);
+}
+
 void Session::on_event(std::uint64_t work, const actors::PortEvent& event) {
   if (closed_ || !working_ || work != work_) return;
-  if (actors::is_last(event)) end_work();
+  release_body();
+  if (actors::is_last(event)) end_work(std::holds_alternative<actors::WorkFailed>(event));
   if (const auto* encoded = std::get_if<actors::Encoded>(&event)) {
     return answer(200, encoded_json(*encoded, server_.options.context_tokens));
   }
@@ -145,7 +218,9 @@ void Session::on_event(std::uint64_t work, const actors::PortEvent& event) {
   if (!head_is_sent_ && std::holds_alternative<actors::AnswerStarted>(event)) {
     head_is_sent_ = true;
     if (!chunked_) keep_alive_ = false;
-    ResponseHead head{200, "text/event-stream; charset=utf-8", request_id_, keep_alive_, {{"X-Accel-Buffering", "no"}}};
+    ResponseHead head{200, "text/event-stream; charset=utf-8", request_id_, keep_alive_,
+                      server_.metering->fields(payer_)};
+    head.more.emplace_back("X-Accel-Buffering", "no");
     text = response_head(head, std::nullopt, chunked_) + text;
     keep_alive_later();
   }
@@ -158,15 +233,18 @@ void Session::on_event(std::uint64_t work, const actors::PortEvent& event) {
 void Session::answer(int status, std::string body, std::string_view type,
                      std::vector<std::pair<std::string_view, std::string>> more) {
   ResponseHead head{status, type, request_id_, keep_alive_, std::move(more)};
+  for (auto& field : server_.metering->fields(payer_)) head.more.push_back(std::move(field));
+  const bool is_head_request = reader_.has_header() && reader_.request().method() == http::verb::head;
+  release_body();
   answer_ends_ = true;
   log(status);
-  send(whole_response(head, body, parser_->get().method() == http::verb::head));
+  send(whole_response(head, body, is_head_request));
 }
 
 void Session::refuse(const Refusal& refusal, std::vector<std::pair<std::string_view, std::string>> more) {
-  release_body();
   const bool again = is_worth_retrying(refusal);
-  if (again) more.emplace_back("Retry-After", "1");
+  const bool is_told = std::ranges::any_of(more, [](const auto& field) { return field.first == "Retry-After"; });
+  if (again && !is_told) more.emplace_back("Retry-After", "1");
   if (!again && refusal.status >= 500) more.emplace_back("x-should-retry", "false");
   answer(refusal.status, error_json(refusal), "application/json", std::move(more));
 }

@@ -1,12 +1,8 @@
 // The API's pure parts: bodies to requests, events to JSON and SSE, HTTP text, keys, metrics.
-#include <sys/stat.h>
-
 #include <boost/json.hpp>
-#include <fstream>
 #include <set>
 
 #include "cli/http/api_answer.hpp"
-#include "cli/http/api_keys.hpp"
 #include "cli/http/api_request.hpp"
 #include "cli/http/http_text.hpp"
 #include "cli/http/prometheus.hpp"
@@ -345,44 +341,6 @@ TEST_CASE("HTTP text: heads, chunks, bearers, hosts") {
   for (const char* host : {"", "evil.example", "127.0.0.1.evil.example", "127.evil.example:80", "[::2]"}) {
     CHECK_MESSAGE(!is_own_host(host, "10.0.0.7"), host);
   }
-}
-
-TEST_CASE("API keys are random, kept as hashes, and found again; a revoked one is not") {
-  char folder[] = "/tmp/consort-keys-XXXXXX";
-  REQUIRE(::mkdtemp(folder) != nullptr);
-  const std::string path = std::string(folder) + "/api-keys";
-  const auto write = [&](const std::vector<ApiKey>& keys) {
-    std::ofstream(path + ".new") << format_api_keys(keys);
-    ::chmod((path + ".new").c_str(), 0600);
-    REQUIRE(::rename((path + ".new").c_str(), path.c_str()) == 0);
-  };
-  ApiKeyRing ring(path);
-  CHECK_FALSE(ring.needs_key());
-  const std::string ann = make_api_key(), bob = make_api_key();
-  CHECK(ann != bob);
-  CHECK(ann.size() == 11 + 43);
-  write({{"ann", hash_of_api_key(ann), 1}, {"bob", hash_of_api_key(bob), 2}});
-  CHECK(ring.needs_key());
-  CHECK(ring.find(bob) == "bob");
-  CHECK_FALSE(ring.find(bob + "x").has_value());
-  CHECK_FALSE(ring.find("").has_value());
-  std::ifstream file(path);
-  const std::string text(std::istreambuf_iterator<char>(file), {});
-  CHECK(text.find(ann) == std::string::npos);
-  write({{"ann", hash_of_api_key(ann), 1}});
-  CHECK_FALSE(ring.find(bob).has_value());
-  CHECK(ring.find(ann) == "ann");
-  write({});
-  CHECK(ring.needs_key());
-  CHECK_FALSE(ring.find(ann).has_value());
-  write({{"ann", hash_of_api_key(ann), 1}});
-  ::chmod(path.c_str(), 0644);
-  CHECK_FALSE(read_api_keys(path).ok());
-  for (const char* bad : {"ann", "ann 00 1", "ann zz 1\n", "Ann 00 1"}) CHECK_FALSE(parse_api_keys(bad, "keys").ok());
-  const std::string twice = format_api_keys({{"a", hash_of_api_key("1"), 1}, {"a", hash_of_api_key("2"), 1}});
-  CHECK_FALSE(parse_api_keys(twice, "keys").ok());
-  ::unlink(path.c_str());
-  ::rmdir(folder);
 }
 
 TEST_CASE("metrics come out in Prometheus' text format") {

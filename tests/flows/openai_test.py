@@ -500,7 +500,8 @@ class Faults(unittest.TestCase):
         self.assertEqual(self.answer(), "46")
 
     def test_gateway(self):
-        """the Gateway's process killed: running requests end in a connection error, and it is back"""
+        """the Gateway's process killed: running requests end in a connection error, and it is back on its port"""
+        address = Service.address()
         s = connect()
         body = json.dumps(chat(max_tokens=400, ignore_eos=True, stream=True, n=16))
         s.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -525,6 +526,7 @@ class Faults(unittest.TestCase):
             except OSError:
                 return False
         wait_until("health says yes", serves, 30)
+        self.assertEqual(Service.address(), address)
         if Official.__dict__.get("client") is not None:
             Official.client = Official.openai.OpenAI(base_url=Service.url + "/v1", api_key="none", max_retries=0)
         self.assertEqual(self.answer(), "46")
