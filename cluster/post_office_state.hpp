@@ -50,7 +50,6 @@ inline std::uint32_t slots_of(MessageClass message_class, std::size_t payload_by
 inline bool needs_credit(FrameType type) { return type == FrameType::kTell || type == FrameType::kAsk; }
 inline std::string words(NodeId node) { return "node " + std::to_string(node.value); }
 
-
 struct PostOffice::State {
   struct Wire {
     bool wanted = false;  // connect() was called and nobody has said since that it is gone
@@ -66,8 +65,8 @@ struct PostOffice::State {
     Incarnation over;         // this and all before it are over
     std::array<Wire, kPlanes> wires;
     std::array<std::uint32_t, runtime::kMessageClassCount> credit = kWindowSlots;  // that we may send
-    std::array<std::uint32_t, runtime::kMessageClassCount> owed{};                 // of theirs, free, not given back yet
-    std::array<std::uint32_t, runtime::kMessageClassCount> held{};                 // of theirs, by asks not answered yet
+    std::array<std::uint32_t, runtime::kMessageClassCount> owed{};  // of theirs, free, not given back yet
+    std::array<std::uint32_t, runtime::kMessageClassCount> held{};  // of theirs, by asks not answered yet
     std::optional<Instant> told_over;
     std::vector<Frame> waiting;  // over the data plane, for the first wire back: what they ask could not be answered
     std::uint32_t waiting_slots = 0;
