@@ -57,10 +57,11 @@ Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& c
 Status check_exposure(const ClusterConfig& config) {
   const GatewayConfig& gateway = config.gateway;
   if (is_loopback_address(gateway.host) || gateway.insecure || !gateway.tls_certificate.empty()) return runtime::done();
-  return failure(ErrorKind::kInvalid,
-                 config.path + ": gateway.host: \"" + gateway.host +
-                     "\" can be reached from outside: give gateway.tls_certificate and gateway.tls_key, or keep "
-                     "127.0.0.1, or say gateway.insecure = true (or `consort up --insecure`) on a network that you trust");
+  return failure(
+      ErrorKind::kInvalid,
+      config.path + ": gateway.host: \"" + gateway.host +
+          "\" can be reached from outside: give gateway.tls_certificate and gateway.tls_key, or keep "
+          "127.0.0.1, or say gateway.insecure = true (or `consort up --insecure`) on a network that you trust");
 }
 
 Status read_money(TomlSection& section, std::string_view key, std::optional<Money>& out) {

@@ -6,9 +6,9 @@ namespace consort::cluster {
 
 runtime::Outcome<Money> parse_money(std::string_view text) {
   const auto wrong = [&] {
-    return runtime::failure(runtime::ErrorKind::kInvalid,
-                            "\"" + std::string(text.substr(0, 32)) +
-                                "\" is no sum in dollars from 0 to 1000000 with at most 6 decimals");
+    return runtime::failure(
+        runtime::ErrorKind::kInvalid,
+        "\"" + std::string(text.substr(0, 32)) + "\" is no sum in dollars from 0 to 1000000 with at most 6 decimals");
   };
   std::int64_t micros = 0;
   int decimals = -1;  // none yet

@@ -22,10 +22,10 @@ runtime::Outcome<Money> parse_money(std::string_view text);
 
 // The section [price].
 struct PriceList {
-  bool bills = false;        // the prices of tokens are given
-  Money per_million_prompt;  // tokens that were computed
-  std::optional<Money> per_million_cached;  // prompt tokens that were found computed; none: as the others
-  Money per_million_completion;             // thoughts and answers
+  bool bills = false;                          // the prices of tokens are given
+  Money per_million_prompt;                    // tokens that were computed
+  std::optional<Money> per_million_cached;     // prompt tokens that were found computed; none: as the others
+  Money per_million_completion;                // thoughts and answers
   std::optional<Money> machine_cost_per_hour;  // of the whole cluster; none: the sum of its nodes'
 };
 

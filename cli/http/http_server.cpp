@@ -73,9 +73,11 @@ runtime::Status HttpServer::State::prepare() {
   return runtime::done();
 }
 
-// Answers that are long in the making count as they grow.
+// Ended requests come to disk at each turn; answers that are long in the making count as they grow, every few turns.
 void HttpServer::State::meter() {
-  for (const auto& session : working) session->meter();
+  if (++meter_turns % kProgressTurns == 0) {
+    for (const auto& session : working) session->meter();
+  }
   metering->tick();
   meter_again.expires_after(kMeterEvery);
   meter_again.async_wait([this](error_code ended) {

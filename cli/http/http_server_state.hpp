@@ -28,6 +28,7 @@ class Session;
 
 inline constexpr std::size_t kReadBytes = 16u << 10;  // at once from one connection; a record of TLS
 inline constexpr auto kMeterEvery = std::chrono::milliseconds(250);
+inline constexpr std::uint64_t kProgressTurns = 4;  // a second: what a kill may lose of a growing answer
 
 struct HttpServer::State {
   State(HttpOptions given, std::shared_ptr<actors::RequestPort> to, std::function<std::string()> figures)
@@ -46,6 +47,7 @@ struct HttpServer::State {
   std::set<std::shared_ptr<Session>> working;  // no operation of the connection keeps these
   std::size_t connections = 0;
   std::size_t bodies_bytes = 0;
+  std::uint64_t meter_turns = 0;
   runtime::Rng rng{runtime::posix::kernel_seed()};
   // Last, so that sessions, which live in its handlers, go before what they count in.
   boost::asio::io_context io{1};  // one thread: no locks

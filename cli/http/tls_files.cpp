@@ -52,8 +52,7 @@ Outcome<std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>> read_key(const std:
   std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
       PEM_read_PrivateKey(file.get(), nullptr, &no_password, nullptr), &EVP_PKEY_free);
   if (!key) {
-    return failure(ErrorKind::kInvalid,
-                   "tls_key " + path + ": is no private key in PEM without a password: " + why());
+    return failure(ErrorKind::kInvalid, "tls_key " + path + ": is no private key in PEM without a password: " + why());
   }
   return key;
 }

@@ -129,7 +129,8 @@ std::vector<std::pair<std::string_view, std::string>> KeyQuotas::fields(const st
   std::vector<std::pair<std::string_view, std::string>> fields;
   const auto found = keys_.find(key);
   if (found == keys_.end()) return fields;
-  const auto add = [&](const TokenBucket& bucket, std::string_view limit, std::string_view left, std::string_view reset) {
+  const auto add = [&](const TokenBucket& bucket, std::string_view limit, std::string_view left,
+                       std::string_view reset) {
     if (bucket.per_minute() == 0) return;
     fields.emplace_back(limit, std::to_string(bucket.per_minute()));
     fields.emplace_back(left, std::to_string(static_cast<std::uint64_t>(std::max(0.0, bucket.level(now.at)))));

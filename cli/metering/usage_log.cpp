@@ -61,9 +61,8 @@ bool read_number(std::string_view text, std::uint64_t& out) {
 }
 
 bool is_key(std::string_view key) {
-  return key == kNoKey ||
-         (!key.empty() && key.size() <= kMaxKeyBytes &&
-          key.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string_view::npos);
+  return key == kNoKey || (!key.empty() && key.size() <= kMaxKeyBytes &&
+                           key.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string_view::npos);
 }
 
 bool read_use(const Fields& fields, UsageSums& sums) {
@@ -113,9 +112,8 @@ std::string usage_lines(const UsageSums& sums) {
   std::string lines;
   for (const auto& [at, usage] : sums.used) {
     std::string text = "use " + day_text(at.first) + " " + at.second;
-    for (const std::uint64_t number :
-         {usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens, usage.requests,
-          usage.failed, usage.milliseconds}) {
+    for (const std::uint64_t number : {usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens,
+                                       usage.reasoning_tokens, usage.requests, usage.failed, usage.milliseconds}) {
       text += " " + std::to_string(number);
     }
     put_line(lines, text);
@@ -138,7 +136,8 @@ Outcome<UsageScan> scan_usage(std::string_view text) {
     text.remove_prefix(end + 1);
     if (is_first && line && *line == kUsageHead) continue;
     if (is_first && line && line->starts_with("consort-usage ")) {
-      return failure(ErrorKind::kInvalid, "was written by a newer version of this program (" + std::string(*line) + ")");
+      return failure(ErrorKind::kInvalid,
+                     "was written by a newer version of this program (" + std::string(*line) + ")");
     }
     const Fields fields = line ? fields_of(*line) : Fields{};
     const bool is_known = fields.count > 2 && (fields.at[0] == "use"  ? read_use(fields, scan.sums)
@@ -226,26 +225,26 @@ void UsageLog::rewrite() {
   is_busy_ = true;
   auto what = std::make_shared<UsageSums>(std::exchange(pending_, {}));
   auto file = std::make_shared<std::unique_ptr<runtime::DiskFile>>();
-  ways_.aside([this, alive = alive_, here = ways_.here, disk = &disk_, path = path_, what, file,
-               text = whole_file(sums_)] {
-    Status status = disk->replace(path, std::as_bytes(std::span(text)));
-    if (status.ok()) {
-      auto opened = disk->open_append(path);
-      if (opened.ok()) {
-        *file = std::move(opened).value();
-      } else {
-        status = opened.error();
-      }
-    }
-    here([this, alive, what, file, status] {
-      if (!*alive) return;
-      if (*file) {
-        file_ = std::move(*file);
-        appended_bytes_ = 0;
-      }
-      committed(status, *what);
-    });
-  });
+  ways_.aside(
+      [this, alive = alive_, here = ways_.here, disk = &disk_, path = path_, what, file, text = whole_file(sums_)] {
+        Status status = disk->replace(path, std::as_bytes(std::span(text)));
+        if (status.ok()) {
+          auto opened = disk->open_append(path);
+          if (opened.ok()) {
+            *file = std::move(opened).value();
+          } else {
+            status = opened.error();
+          }
+        }
+        here([this, alive, what, file, status] {
+          if (!*alive) return;
+          if (*file) {
+            file_ = std::move(*file);
+            appended_bytes_ = 0;
+          }
+          committed(status, *what);
+        });
+      });
 }
 
 }  // namespace consort::cli

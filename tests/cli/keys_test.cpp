@@ -83,9 +83,8 @@ TEST_CASE("a keys file that is not one is refused with its line") {
        {std::string("ann"), std::string("ann 00 1"), std::string("ann zz 1\n"), "Ann " + hash + " 1",
         "ann " + hash + " 1 concurrent=1\n", two + "ann " + hash + " 1 concurrent=0\n",
         two + "ann " + hash + " 1 concurrent=1 concurrent=2\n", two + "ann " + hash + " 1 colour=1\n",
-        two + "ann " + hash + " 1 concurrent=99999999999999999999\n",
-        "ann " + hash + " 1\n" + two, std::string("consort-api-keys 3\n"),
-        two + "a " + hash + " 1\na " + hash + " 1\n"}) {
+        two + "ann " + hash + " 1 concurrent=99999999999999999999\n", "ann " + hash + " 1\n" + two,
+        std::string("consort-api-keys 3\n"), two + "a " + hash + " 1\na " + hash + " 1\n"}) {
     const auto parsed = parse_api_keys(bad, "keys");
     CHECK_MESSAGE(!parsed.ok(), bad);
     if (!parsed.ok()) CHECK(parsed.error().text.starts_with("keys:"));

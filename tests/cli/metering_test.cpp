@@ -244,7 +244,8 @@ TEST_CASE("a usage log cut at any byte gives the lines before the cut") {
     if (i % 5 == 4) {
       one.up_milliseconds[kDay + std::chrono::days(i / 10)] = i;
     } else {
-      one.add(kDay + std::chrono::days(i / 10), i % 2 == 0 ? "ann" : "bob", {i, i / 2, i * i, 1, 1, i % 3, 1u << i % 30});
+      one.add(kDay + std::chrono::days(i / 10), i % 2 == 0 ? "ann" : "bob",
+              {i, i / 2, i * i, 1, 1, i % 3, 1u << i % 30});
     }
     add(one);
   }

@@ -33,12 +33,6 @@ def memory(pid, name="VmRSS"):
         return next(int(line.split()[1]) << 10 for line in file if line.startswith(name + ":"))
 
 
-def sanitized():
-    """A build that checks its memory holds far more of it."""
-    with open(real.Program.path, "rb") as file:
-        return b"__asan_init" in file.read()
-
-
 def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
@@ -154,7 +148,7 @@ class BadClients(unittest.TestCase):
 
     def tearDown(self):
         self.assertEqual(World.service.pid, World.pid, "the Gateway's process is another one\n" + World.service.log()[-2000:])
-        if not sanitized():
+        if not real.is_sanitized():
             self.assertLess(memory(World.pid) - World.rest, MAX_GROWN_BYTES)
 
     def beside(self, name, work, threads=4, needs=1):
@@ -221,7 +215,7 @@ class BadClients(unittest.TestCase):
             self.assertEqual(World.service.call("GET", "/health")[0], 200)  # all before it were taken
             each = (memory(World.pid) - before) / count
             print(f"{count} idle connections cost the Gateway {each / 1024:.1f} KiB each", flush=True)
-            if not sanitized():
+            if not real.is_sanitized():
                 self.assertLess(each, MAX_IDLE_BYTES)
             self.beside("idle connections", lambda: time.sleep(0.1), 1)
             watched = select.poll()

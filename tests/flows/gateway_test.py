@@ -25,6 +25,9 @@ from service import SOON, Service, chat, make_certificate, wait_until  # noqa: E
 PRICE = ["[price]", "per_million_prompt = 0.55", "per_million_cached = 0.14", "per_million_completion = 2.19",
          "machine_cost_per_hour = 1.5"]
 COMMITTED = 1.0  # seconds after which what was used is on disk
+IDLE = 500
+# OpenSSL keeps some KiB per connection when its buffers are released.
+MAX_IDLE_BYTES = 64 << 10
 
 
 class World:
@@ -136,6 +139,24 @@ class Tls(unittest.TestCase):
                 self.assertEqual(World.service.call("GET", "/health", connection=connection)[0], 200)
         finally:
             connection.close()
+
+    def test_idle(self):
+        """an idle TLS connection costs the Gateway little"""
+        def held():
+            with open(f"/proc/{World.service.pid}/status") as file:
+                return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS:"))
+        connections, before = [], held()
+        try:
+            for _ in range(IDLE):
+                connections.append(World.service.connection())
+                World.service.call("GET", "/health", connection=connections[-1])
+            each = (held() - before) / IDLE
+            print(f"{IDLE} idle TLS connections cost the Gateway {each / 1024:.1f} KiB each", flush=True)
+            if not real.is_sanitized():
+                self.assertLess(each, MAX_IDLE_BYTES)
+        finally:
+            for connection in connections:
+                connection.close()
 
     def test_plain_http(self):
         """plain HTTP to the TLS port is told so, and ends cleanly; noise is let go"""

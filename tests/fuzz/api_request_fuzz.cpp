@@ -1,10 +1,9 @@
-// Fuzzes the API's request bodies and the file of API keys. What is accepted keeps its limits; what is refused says
-// why. SPDX-License-Identifier: Apache-2.0
+// Fuzzes the API's request bodies. What is accepted keeps its limits; what is refused says why.
+// SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <string_view>
 
 #include "cli/http/api_answer.hpp"
-#include "cli/http/api_keys.hpp"
 #include "cli/http/api_request.hpp"
 #include "cli/http/http_text.hpp"
 #include "model/sampler.hpp"
@@ -48,10 +47,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_answer(decode_completion(body));
   (void)accepted(decode_encode(body));
   (void)accepted(decode_decode(body));
-  if (const auto keys = parse_api_keys(body, "keys"); keys.ok()) {
-    const auto again = parse_api_keys(format_api_keys(*keys), "keys");
-    CONSORT_CHECK(again.ok() && again->size() == keys->size());
-  }
   CONSORT_CHECK(bearer_of(body).size() <= body.size());
   (void)is_own_host(body, "10.0.0.1");
   return 0;

@@ -33,6 +33,12 @@ def run(*arguments, environment=None, timeout=COMMAND_SECONDS):
                           stdin=subprocess.DEVNULL, env=environment)
 
 
+def is_sanitized():
+    """A build that checks its memory holds far more of it, and takes longer."""
+    with open(Program.path, "rb") as file:
+        return b"__asan_init" in file.read()
+
+
 def temporary(name):
     return os.path.join(Program.folder, name)
 
