@@ -67,7 +67,7 @@ runtime::Status HttpServer::State::prepare() {
     ways.here = [this](std::function<void()> work) { asio::post(io, std::move(work)); };
     ways.aside = [this](std::function<void()> work) { asio::post(aside, std::move(work)); };
     ways.say = [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); };
-    CONSORT_TRY(log, UsageLog::open(disk, options.usage_file, std::move(ways)));
+    CONSORT_TRY(log, UsageLog::open(*disk, options.usage_file, std::move(ways)));
   }
   metering = std::make_unique<Metering>(clock, std::move(log));
   return runtime::done();
@@ -132,7 +132,10 @@ HttpServer::~HttpServer() {
   if (state_->thread.joinable()) state_->thread.join();
   state_->aside.stop();
   state_->aside.join();
-  state_->working.clear();  // before the io_context that their sockets belong to
+  // What runs is metered as broken off. The disk ends with what it was given, and tells an io_context that still is.
+  while (!state_->working.empty()) std::shared_ptr<Session>(*state_->working.begin())->evict();
+  state_->metering.reset();
+  state_->disk.reset();
 }
 
 std::uint16_t HttpServer::port() const { return state_->acceptor.local_endpoint().port(); }

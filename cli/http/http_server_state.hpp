@@ -40,7 +40,7 @@ struct HttpServer::State {
   ApiKeyRing keys;
   std::optional<TlsFiles> tls;
   runtime::posix::PosixClock clock;
-  runtime::posix::PosixDisk disk;
+  std::optional<runtime::posix::PosixDisk> disk{std::in_place};
   std::unique_ptr<Metering> metering;
   std::array<char, kReadBytes> scratch{};      // what a connection just gave; none has a buffer of its own
   std::list<std::weak_ptr<Session>> silent;    // connections without a request, the oldest first

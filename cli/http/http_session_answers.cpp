@@ -96,6 +96,7 @@ void Session::decode(OrRefusal<Call> (*how)(std::string_view), std::string body,
 
 void Session::dispatch() {
   std::string body = reader_.take_body();
+  if (body_reserved_ > body.size()) server_.bodies_bytes -= std::exchange(body_reserved_, body.size()) - body.size();
   switch (place_.route) {
     case Route::kChat:
     case Route::kCompletion:

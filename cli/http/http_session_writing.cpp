@@ -64,8 +64,11 @@ void Session::keep_alive_later() {
   });
 }
 
-// While the model works: notices that the client has gone.
-void Session::watch_peer() { read_later(); }
+// While the model works: notices that the client has gone. Where the next request is there already, its end cannot be
+// seen behind it, and reading on would let a client that asks without end fill the memory.
+void Session::watch_peer() {
+  if (!reader_.holds_bytes()) read_later();
+}
 
 void Session::peer_gone() {
   if (end_work()) {

@@ -29,7 +29,7 @@ std::string with_point(Steps number, int decimals) {
   std::string text = digits(number);
   const auto places = static_cast<std::size_t>(decimals);
   if (text.size() <= places) text.insert(0, places + 1 - text.size(), '0');
-  if (decimals > 0) text.insert(text.size() - places, ".");
+  if (decimals > 0) text.insert(text.end() - decimals, '.');
   return text;
 }
 

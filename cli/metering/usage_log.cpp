@@ -165,7 +165,7 @@ UsageLog::UsageLog(runtime::Disk& disk, std::string path, Ways ways)
 UsageLog::~UsageLog() {
   *alive_ = false;
   // The last of it: the disk ends after what it accepted is written.
-  if (file_ && !is_busy_ && !pending_.empty()) file_->append_synced(bytes_of(usage_lines(pending_)), [](Status) {});
+  if (file_ && !pending_.empty()) file_->append_synced(bytes_of(usage_lines(pending_)), [](Status) {});
 }
 
 Outcome<std::unique_ptr<UsageLog>> UsageLog::open(runtime::Disk& disk, std::string path, Ways ways) {

@@ -293,6 +293,28 @@ class BadClients(unittest.TestCase):
             self.assertEqual(said.count(b"HTTP/1.1 200 OK"), 2001)
         self.beside("pipelined requests", pipelined, 2)
 
+    def test_pipelined_without_end(self):
+        """a client that sends requests faster than they are answered fills the wire, not the memory"""
+        held = memory(World.pid)
+        many = post("/detokenize", json.dumps(dict(tokens=[3]))) * 1000
+        with World.service.connect() as s:
+            s.setblocking(False)
+            end, sent = time.monotonic() + GOOD_SECONDS, 0
+            while time.monotonic() < end:
+                select.select([s], [s], [], 0.1)
+                try:
+                    sent += s.send(many[sent % len(many):])
+                except BlockingIOError:
+                    pass
+                try:
+                    s.recv(1 << 12)
+                except BlockingIOError:
+                    pass
+        print(f"{sent >> 10} KiB of requests were sent, the Gateway grew by {(memory(World.pid) - held) >> 10} KiB")
+        self.assertGreater(sent, 100_000)
+        if not real.is_sanitized():
+            self.assertLess(memory(World.pid) - held, 16 << 20)
+
     def test_reused(self):
         """one connection serves thousands of requests, good and bad ones"""
         connection = World.service.connection()
