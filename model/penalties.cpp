@@ -57,8 +57,7 @@ LogitAdjustment Penalties::adjustment() const {
   out.repeated.assign(seen_.begin(), seen_.end());
   out.penalties.reserve(generated_.size());
   for (const auto& [token, times] : generated_) {
-    out.penalties.push_back(
-        {token, params_.frequency_penalty * static_cast<float>(times) + params_.presence_penalty});
+    out.penalties.push_back({token, params_.frequency_penalty * static_cast<float>(times) + params_.presence_penalty});
   }
   return out;
 }

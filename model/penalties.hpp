@@ -15,13 +15,13 @@ namespace consort::model {
 
 // As OpenAI and vLLM define them.
 struct PenaltyParams {
-  float frequency_penalty = 0;     // per time that a token was generated
-  float presence_penalty = 0;      // once for a token that was generated
-  float repetition_penalty = 1;    // for a token of the prompt or generated; 1: none
+  float frequency_penalty = 0;   // per time that a token was generated
+  float presence_penalty = 0;    // once for a token that was generated
+  float repetition_penalty = 1;  // for a token of the prompt or generated; 1: none
   std::vector<TokenBias> logit_bias;
   bool operator==(const PenaltyParams&) const = default;
 };
-inline constexpr float kMaxPenalty = 2.0F;              // frequency and presence: -2 to 2, as in OpenAI's API
+inline constexpr float kMaxPenalty = 2.0F;               // frequency and presence: -2 to 2, as in OpenAI's API
 inline constexpr float kLeastRepetitionPenalty = 0.01F;  // vLLM says above 0; a logit must stay finite
 inline constexpr float kMaxRepetitionPenalty = 10.0F;    // beyond it a repeated token is as good as banned
 inline constexpr float kMaxLogitBias = 100.0F;           // as in OpenAI's API

@@ -147,13 +147,11 @@ std::span<const PageName> Batcher::page_names(Request& request) const {
   if (!settings_.prefix_cache || request.kind != RequestKind::kGeneration || view_ == nullptr) return {};
   constexpr auto kPositions = static_cast<std::size_t>(model::kPagePositions);
   if (request.names.empty()) {
-    request.names.push_back(
-        root_name(settings_.model, model_plan(view_->numeric_plan).digest(), request.cache_salt));
+    request.names.push_back(root_name(settings_.model, model_plan(view_->numeric_plan).digest(), request.cache_salt));
   }
   while (request.names.size() * kPositions <= request.tokens.size()) {
     const std::size_t first = (request.names.size() - 1) * kPositions;
-    request.names.push_back(
-        next_name(request.names.back(), std::span(request.tokens).subspan(first, kPositions)));
+    request.names.push_back(next_name(request.names.back(), std::span(request.tokens).subspan(first, kPositions)));
   }
   return std::span<const PageName>(request.names).subspan(1, (request.tokens.size() - 1) / kPositions);
 }

@@ -7,9 +7,7 @@
 namespace consort::actors {
 namespace {
 
-void blend(double& mean, double value) {
-  mean = mean == 0 ? value : mean + StepPace::kWeight * (value - mean);
-}
+void blend(double& mean, double value) { mean = mean == 0 ? value : mean + StepPace::kWeight * (value - mean); }
 
 }  // namespace
 
@@ -51,7 +49,8 @@ std::uint32_t StepPace::prompt_rows(std::uint32_t decode_rows, std::uint32_t mos
   const double quiet = quiet_seconds(decode_rows);
   if (quiet == 0 || row_seconds_ == 0) return std::min(most, kFirstPromptRows);
   const double rows = kAllowedDelay * quiet / row_seconds_;
-  return std::min(most, static_cast<std::uint32_t>(std::clamp<double>(rows, kLeastPromptRows, most < kLeastPromptRows ? kLeastPromptRows : most)));
+  return std::min(most, static_cast<std::uint32_t>(std::clamp<double>(
+                            rows, kLeastPromptRows, most < kLeastPromptRows ? kLeastPromptRows : most)));
 }
 
 }  // namespace consort::actors
