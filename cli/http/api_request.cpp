@@ -5,6 +5,7 @@
 #include <cmath>
 #include <set>
 
+#include "actors/serving/generation_messages.hpp"
 #include "model/json_text.hpp"
 
 namespace consort::cli {
