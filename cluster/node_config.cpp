@@ -23,6 +23,11 @@ constexpr std::int64_t kMaxReplicas = 8;
 constexpr std::int64_t kMaxColumns = 64;
 constexpr std::int64_t kMaxCore = 4095;
 constexpr double kMaxSlowdown = 1000;
+constexpr std::int64_t kMaxRunning = 256;  // sequences of one step
+constexpr std::int64_t kMaxQueued = 4096;  // each holds its prompt in memory
+constexpr std::int64_t kMaxQueuedTokens = std::int64_t{1} << 30;
+constexpr std::int64_t kLeastChunk = 8;   // fewer rows read every weight for next to nothing
+constexpr std::int64_t kMaxChunk = 2048;  // half of what a step may hold
 
 Status read_columns(TomlSection& section, ColumnMode& out) {
   const toml::node* node = section.find("columns");
@@ -68,6 +73,19 @@ Status read_cluster(const toml::table& table, ClusterConfig& config) {
     return section.missing("request_deadline", "must be longer than dead_after");
   }
   return runtime::done();
+}
+
+Status read_batcher(const toml::table& table, ClusterConfig& config) {
+  TomlSection section(config.path, "batcher", table);
+  BatcherConfig& batcher = config.batcher;
+  CONSORT_RETURN_IF_ERROR(section.read_integer("max_running", 1, kMaxRunning, batcher.max_running));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("max_queued", 1, kMaxQueued, batcher.max_queued));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("max_queued_tokens", 1, kMaxQueuedTokens, batcher.max_queued_tokens));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("chunk_tokens", kLeastChunk, kMaxChunk, batcher.chunk_tokens));
+  bool prefix_cache = true;
+  CONSORT_RETURN_IF_ERROR(section.read("prefix_cache", prefix_cache));
+  if (section.find("prefix_cache") != nullptr) batcher.prefix_cache = prefix_cache;
+  return section.finish();
 }
 
 Status read_roles(TomlSection& section, NodeRoles& roles) {
@@ -238,6 +256,7 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   const toml::node* nodes = top.find("node");
   const toml::node* gateway = top.find("gateway");
   const toml::node* price = top.find("price");
+  const toml::node* batcher = top.find("batcher");
   CONSORT_RETURN_IF_ERROR(top.finish());
   if (cluster == nullptr || !cluster->is_table()) return top.missing("cluster", "a section [cluster] is missing");
   if (nodes == nullptr || !nodes->is_array_of_tables()) {
@@ -260,6 +279,10 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   if (price != nullptr) {
     if (!price->is_table()) return top.wrong(*price, "price", "must be one section [price]");
     CONSORT_RETURN_IF_ERROR(read_price(*price->as_table(), config));
+  }
+  if (batcher != nullptr) {
+    if (!batcher->is_table()) return top.wrong(*batcher, "batcher", "must be one section [batcher]");
+    CONSORT_RETURN_IF_ERROR(read_batcher(*batcher->as_table(), config));
   }
   if (!config.model.empty()) config.model = beside(path, config.model);
   return config;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -47,6 +48,12 @@ class TomlSection {
     if (!node->is_boolean()) return wrong(*node, key, "must be true or false");
     out = node->as_boolean()->get();
     return runtime::done();
+  }
+  template <class Integer>
+  runtime::Status read_integer(std::string_view key, std::int64_t least, std::int64_t most,
+                               std::optional<Integer>& out) {
+    if (find(key) == nullptr) return runtime::done();
+    return read_integer(key, least, most, out.emplace());
   }
   template <class Integer>
   runtime::Status read_integer(std::string_view key, std::int64_t least, std::int64_t most, Integer& out) {

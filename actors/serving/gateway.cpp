@@ -84,6 +84,7 @@ struct Gateway::Choice {
   model::AnswerText text;
   TokenStream* stream = nullptr;  // lives until it tells its end
   std::uint32_t tokens = 0;
+  std::uint32_t cached_tokens = 0;
   bool accepted = false;
   bool ended = false;
 };
@@ -102,7 +103,9 @@ struct Gateway::Work {
   AnswerUsage usage() const {
     AnswerUsage usage;
     usage.prompt_tokens = started ? prompt_tokens : 0;
-    for (const Choice& choice : choices) {
+    for (std::size_t c = 0; c < choices.size(); ++c) {
+      const Choice& choice = choices[c];
+      if (started && c % request->choices == 0) usage.cached_tokens += choice.cached_tokens;
       usage.completion_tokens += choice.tokens;
       usage.reasoning_tokens += choice.text.thought_tokens();
     }
@@ -238,6 +241,9 @@ void Gateway::start_choices(Work& work, const Prepared& made) {
       generation.prompt.assign(prompt.begin(), prompt.end());
       generation.sampling = request.sampling;
       generation.sampling.seed = seed + c * kSeedStep;
+      generation.penalties = request.penalties;
+      generation.priority = request.priority;
+      generation.cache_salt = request.cache_group + '\0' + request.cache_salt;
       generation.max_new_tokens = request.max_tokens.value_or(
           static_cast<std::uint32_t>(std::min<std::size_t>(settings_.default_max_tokens, context - prompt.size())));
       if (!request.ignore_eos) {
@@ -326,6 +332,7 @@ void Gateway::on_ended(std::uint64_t ticket, std::uint32_t number, const Generat
   Work& work = *found->second;
   Choice& choice = work.choices[number];
   choice.stream = nullptr;
+  choice.cached_tokens = end.cached_tokens;
   if (choice.ended) return;
   switch (end.reason) {
     case EndReason::kStop:
@@ -341,8 +348,8 @@ void Gateway::on_ended(std::uint64_t ticket, std::uint32_t number, const Generat
       return fail(ticket, WorkFailure::kDeadline, end.text);
     case EndReason::kCancelled:
     case EndReason::kFailed:
-      return fail(ticket, end.reason == EndReason::kFailed ? failure_of(end.kind) : WorkFailure::kUnavailable,
-                  end.text);
+      return fail(ticket, end.reason == EndReason::kFailed ? failure_of(end.kind) : WorkFailure::kUnavailable, end.text,
+                  std::chrono::milliseconds(end.come_again_ms));
   }
 }
 
@@ -358,9 +365,9 @@ void Gateway::end_choice(Work& work, std::uint32_t number, Finish finish) {
   close(work.ticket);
 }
 
-void Gateway::fail(std::uint64_t ticket, WorkFailure kind, std::string text) {
+void Gateway::fail(std::uint64_t ticket, WorkFailure kind, std::string text, std::chrono::milliseconds come_again) {
   figures_->failed.add();
-  works_.at(ticket)->sink->take(WorkFailed{kind, std::move(text)});
+  works_.at(ticket)->sink->take(WorkFailed{kind, std::move(text), come_again});
   close(ticket);
 }
 

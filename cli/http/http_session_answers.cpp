@@ -103,6 +103,7 @@ void Session::dispatch() {
       return decode<AnswerCall>(
           place_.route == Route::kChat ? &decode_chat : &decode_completion, std::move(body),
           [this](AnswerCall call, std::size_t bytes) {
+            call.request.cache_group = payer_.key;
             const auto created = std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1);
             writer_.emplace(call, AnswerWriter::Head{hex(server_.rng.next()), created, server_.options.model});
             const std::uint64_t tokens = estimated_tokens(bytes, call.request);
@@ -246,7 +247,7 @@ void Session::answer(int status, std::string body, std::string_view type,
 void Session::refuse(const Refusal& refusal, std::vector<std::pair<std::string_view, std::string>> more) {
   const bool again = is_worth_retrying(refusal);
   const bool is_told = std::ranges::any_of(more, [](const auto& field) { return field.first == "Retry-After"; });
-  if (again && !is_told) more.emplace_back("Retry-After", "1");
+  if (again && !is_told) more.emplace_back("Retry-After", std::to_string(refusal.retry_after_seconds));
   if (!again && refusal.status >= 500) more.emplace_back("x-should-retry", "false");
   answer(refusal.status, error_json(refusal), "application/json", std::move(more));
 }
