@@ -20,12 +20,12 @@ namespace consort::cli {
 class Session;
 
 struct HttpServer::State {
-  State(HttpOptions given, std::shared_ptr<actors::RequestPort> to, std::function<std::string()> figures)
+  State(HttpOptions given, std::shared_ptr<actors::RequestPort> to, Snapshot figures)
       : options(std::move(given)), port(std::move(to)), metrics(std::move(figures)), keys(options.keys_file) {}
 
   HttpOptions options;
   std::shared_ptr<actors::RequestPort> port;
-  std::function<std::string()> metrics;
+  Snapshot metrics;
   ApiKeyRing keys;
   std::list<std::weak_ptr<Session>> silent;    // connections without a request, the oldest first
   std::set<std::shared_ptr<Session>> working;  // no operation of the connection keeps these

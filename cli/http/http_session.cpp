@@ -98,7 +98,7 @@ std::optional<Refusal> Session::may_enter() {
     const auto value = request[name];
     return std::string_view(value.data(), value.size());
   };
-  const bool is_open = place_.route == Route::kHealth || place_.route == Route::kVersion;
+  const bool is_open = is_open_to_all(place_.route);
   if (server_.keys.needs_key()) {
     if (!is_open) {
       const std::string_view key = bearer_of(field(http::field::authorization));

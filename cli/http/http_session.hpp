@@ -48,6 +48,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Makes room for another connection.
   void evict() { close(); }
   void on_event(std::uint64_t work, const actors::PortEvent& event);
+  void on_looked(std::uint64_t work, const cluster::ClusterPicturePtr& picture);
+  void on_drained(std::uint64_t work, const runtime::Status& status);
 
  private:
   using Parser = http::request_parser<http::string_body>;
@@ -67,6 +69,10 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<Refusal> may_enter();
   void dispatch();
   void get();
+  void get_page();
+  void look();
+  void drain_node(std::string_view body);
+  void begin_watching();
   void submit(actors::PortWork work);
   template <class Call>
   bool accept_call(OrRefusal<Call> decoded, Call& out);

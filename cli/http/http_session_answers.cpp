@@ -77,6 +77,8 @@ void Session::dispatch() {
       if (accept_call(decode_decode(body), call)) submit(std::move(call.request));
       return;
     }
+    case Route::kDrain:
+      return drain_node(body);
     default:
       return get();
   }
@@ -104,10 +106,8 @@ void Session::get() {
       if (const auto refused = unknown_model(id)) return refuse(*refused);
       return answer(200, model_json(options.model, options.created));
     }
-    case Route::kMetrics:
-      return answer(200, server_.metrics(), "text/plain; version=0.0.4; charset=utf-8");
     default:
-      return close();
+      return get_page();
   }
 }
 
