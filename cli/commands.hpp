@@ -41,6 +41,18 @@ struct StatusOptions {
 };
 int run_status(const StatusOptions& options);
 
+struct TopOptions {
+  std::string cluster_file;
+  bool once = false;  // one table and no more: also where the output is no terminal
+};
+int run_top(const TopOptions& options);
+
+struct DrainOptions {
+  std::string cluster_file;
+  std::string node;
+};
+int run_drain(const DrainOptions& options);
+
 // Where a command's model lives: a directory (one process) or a running cluster; exactly one is set.
 struct ModelSource {
   std::string model_dir;

@@ -36,6 +36,8 @@ struct Options {
   TokenizeOptions tokenize;
   std::string doctor_cluster;
   TraceOptions trace;
+  TopOptions top;
+  DrainOptions drain;
   SimulateOptions simulate;
   ProcessOptions process;
   KeysOptions keys;
@@ -82,10 +84,28 @@ void add_cluster_commands(CLI::App& app, Options& o) {
   status->add_flag("--json", o.status.json, "one JSON object instead of a table");
   status->final_callback([&o] { o.chosen = [&o] { return run_status(o.status); }; });
 
+  auto* top = app.add_subcommand("top", "a cluster at work, live: nodes, requests, where the time of a step goes");
+  top->add_option("file", o.top.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  top->add_flag("--once", o.top.once, "one table of one second, and no more");
+  top->final_callback([&o] { o.chosen = [&o] { return run_top(o.top); }; });
+
+  auto* drain = app.add_subcommand("drain", "let a node leave for good; its parts move to the others");
+  drain->add_option("file", o.drain.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
+  drain->add_option("node", o.drain.node, "its name in the file")->required();
+  drain->final_callback([&o] { o.chosen = [&o] { return run_drain(o.drain); }; });
+
   auto* trace = app.add_subcommand("trace", "record the running cluster as one Chrome trace over all nodes");
   trace->add_option("file", o.trace.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
   trace->add_option("--out", o.trace.out, "where to write the JSON")->required();
-  trace->add_option("--milliseconds", o.trace.duration, "how long to record")->capture_default_str();
+  auto* milliseconds =
+      trace->add_option("--milliseconds", o.trace.duration, "how long to record")->capture_default_str();
+  trace
+      ->add_option_function<double>(
+          "--seconds",
+          [&o](double seconds) { o.trace.duration = std::chrono::milliseconds(static_cast<int>(seconds * 1000)); },
+          "the same in seconds")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->excludes(milliseconds);
   trace->final_callback([&o] { o.chosen = [&o] { return run_trace(o.trace); }; });
 
   auto* simulate = app.add_subcommand("simulate", "run a cluster file in virtual time from a seed");

@@ -12,7 +12,6 @@
 #include "cli/house/worker.hpp"
 #include "cli/http/http_server.hpp"
 #include "cli/http/api_keys.hpp"
-#include "cli/http/prometheus.hpp"
 
 namespace consort::cli {
 
@@ -64,10 +63,11 @@ runtime::Status serve(const ClusterState& state) {
   options.created = created_at(state.config.model);
   options.context_tokens = process->context_tokens();
   options.version = build_name();
+  options.has_thinking_switch = process->has_thinking_switch();
+  options.watch = process->watch();
   const std::string model = options.model;
-  CONSORT_TRY(const auto server, HttpServer::open(std::move(options), process->port(), [raw = process.get(), model] {
-                return prometheus_text(*raw->metrics(), model);
-              }));
+  CONSORT_TRY(const auto server,
+              HttpServer::open(std::move(options), process->port(), [raw = process.get()] { return raw->metrics(); }));
   const std::string url = scheme + in_url(state.config.gateway.host) + ":" + std::to_string(server->port());
   std::fprintf(stderr, "listening on %s\n", url.c_str());
   // Whoever waits for the address may send a request to it.

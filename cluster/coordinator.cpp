@@ -193,6 +193,17 @@ void Coordinator::State::child_ended(NodeId node, Incarnation life, const std::s
   if (known->second.incarnation == life) declare_dead(node, life, "its process ended: " + how, false);
 }
 
+// Does another node with the role trunk live?
+bool Coordinator::State::has_other_trunk(NodeId node) const {
+  for (std::size_t i = 0; i < options.config.nodes.size(); ++i) {
+    const NodeId other = ClusterConfig::node_id(i);
+    const auto life = lives.find(other);
+    if (other == node || !options.config.nodes[i].roles.trunk || life == lives.end()) continue;
+    if (is_registered(other, life->second)) return true;
+  }
+  return false;
+}
+
 // --- operator --------------------------------------------------------------------------------------------------------
 
 void Coordinator::on(LeaveCluster message, ReplyTo<LeftCluster> reply) {
@@ -206,6 +217,11 @@ void Coordinator::on(LeaveCluster message, ReplyTo<LeftCluster> reply) {
                                                   ", and the cluster cannot be without it"});
   }
   const DecidedState::Node known = s.decided.nodes[message.node];
+  if (config->roles.trunk && !known.left && !s.has_other_trunk(message.node)) {
+    return reply.reject({ErrorKind::kInvalid, "node " + config->name +
+                                                  " is the last one here with the role trunk, and no token can be "
+                                                  "computed without it"});
+  }
   if (known.left) return s.when_synced([reply = std::move(reply)]() mutable { reply.send({}); });
   std::optional<Plan> plan;
   if (!s.decided.placement.empty() && config->roles.experts) {

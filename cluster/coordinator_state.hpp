@@ -89,6 +89,7 @@ struct Coordinator::State {
   bool placement_fits() const;
   std::uint32_t shape() const;
   bool adopting() const;
+  bool has_other_trunk(runtime::NodeId node) const;
   void publish();
   void send_view(runtime::NodeId node, Life& life);
   ClusterView draw_view() const;

@@ -402,4 +402,13 @@ void Membership::on(EnableTrace message, ReplyTo<TraceEnabled> reply) {
   reply.send({});
 }
 
+void Membership::on(ReadFigures, ReplyTo<NodeFiguresRead> reply) {
+  NodeFiguresRead read;
+  if (state_->options.figures) read.figures = state_->options.figures();
+  read.figures.node = state_->options.node;
+  read.figures.incarnation = state_->incarnation;
+  read.figures.at_ns = now().time_since_epoch().count();
+  reply.send(std::move(read));
+}
+
 }  // namespace consort::cluster

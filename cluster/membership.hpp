@@ -32,6 +32,7 @@ struct MembershipOptions {
   std::vector<runtime::RefTo<ViewSubscriber>> subscribers;  // on this node; told in this order
   std::optional<runtime::RefTo<PartHolder>> parts;          // none: a node without experts
   std::function<std::uint64_t()> checkpoint_bytes_read;     // of the whole process so far; none: 0
+  std::function<NodeFigures()> figures;                     // what the node's actors have counted; none: nothing
   std::function<void(runtime::Incarnation)> on_joined;      // before anything is sent under it: links learn it here
 };
 
@@ -50,6 +51,7 @@ class Membership final : public runtime::ActorOf<Membership, MembershipProtocol>
   void on(ClusterStatus message, runtime::ReplyTo<ClusterStatusReport> reply);
   void on(CollectTrace message, runtime::ReplyTo<NodeTraceEvents> reply);
   void on(EnableTrace message, runtime::ReplyTo<TraceEnabled> reply);
+  void on(ReadFigures message, runtime::ReplyTo<NodeFiguresRead> reply);
 
  private:
   void on_start() override;

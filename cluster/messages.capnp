@@ -181,6 +181,30 @@ struct EnableTrace $Wire.kind(0x0124) {
   on @0 :Bool;
 }
 struct TraceEnabled $Wire.kind(0x0125) {}
+struct ReadFigures $Wire.kind(0x0126) {}
+# Payload: this segment. `rows` holds the layers' rows by expert, one layer's after the other's.
+struct NodeFiguresRead $Wire.kind(0x0127) {
+  node @0 :UInt32;
+  incarnation @1 :UInt32;
+  atNs @2 :Int64;
+  numbers @3 :List(Number);
+  edges @4 :List(Edge);
+  layers @5 :List(UInt32);
+  rowCounts @6 :List(UInt32);
+  rows @7 :List(UInt32);
+  struct Number {
+    name @0 :Text;
+    value @1 :UInt64;
+  }
+  struct Edge {
+    peer @0 :UInt32;
+    dispatches @1 :UInt64;
+    answers @2 :UInt64;
+    sentBytes @3 :UInt64;
+    roundTripNs @4 :UInt64;
+    waitNs @5 :UInt64;
+  }
+}
 
 # --- the decision log ---
 struct LogRecord {

@@ -85,6 +85,7 @@ CONSORT_EMPTY_CODEC(LeftCluster)
 CONSORT_EMPTY_CODEC(ClusterStatus)
 CONSORT_EMPTY_CODEC(CollectTrace)
 CONSORT_EMPTY_CODEC(TraceEnabled)
+CONSORT_EMPTY_CODEC(ReadFigures)
 #undef CONSORT_EMPTY_CODEC
 
 #define CONSORT_NODE_CODEC(Type)                                                        \

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cluster/node_figures.hpp"
 #include "cluster/view.hpp"
 #include "runtime/env.hpp"
 #include "runtime/message.hpp"
@@ -237,6 +238,18 @@ struct EnableTrace : SystemMessage {
   bool on = true;
 };
 
+// Asked by whoever looks, about once a second, and by nobody else. Bulk: looking delays no token and no heartbeat.
+struct NodeFiguresRead {
+  static constexpr runtime::MessageKind kKind = 0x0127;
+  static constexpr runtime::MessageClass kClass = runtime::MessageClass::kBulk;
+  NodeFigures figures;
+};
+struct ReadFigures {
+  static constexpr runtime::MessageKind kKind = 0x0126;
+  static constexpr runtime::MessageClass kClass = runtime::MessageClass::kBulk;
+  using Reply = NodeFiguresRead;
+};
+
 NodeTraceEvents pack_trace(runtime::NodeId node, std::string name, runtime::Instant now,
                            const std::vector<runtime::TraceEvent>& events);
 // For chrome_trace_json. The names point into `events`, which must outlive the result.
@@ -250,7 +263,7 @@ using CoordinatorProtocol =
 using MembershipProtocol =
     runtime::Protocol<runtime::Tell<ViewUpdate>, runtime::Tell<RegisterAgain>, runtime::Tell<Heartbeat>,
                       runtime::Ask<LinkEcho>, runtime::Tell<ChildExited>, runtime::Ask<ClusterStatus>,
-                      runtime::Ask<CollectTrace>, runtime::Ask<EnableTrace>>;
+                      runtime::Ask<CollectTrace>, runtime::Ask<EnableTrace>, runtime::Ask<ReadFigures>>;
 using NodeAgentProtocol =
     runtime::Protocol<runtime::Tell<WorkerJoined>, runtime::Ask<TakeProbeTurn>, runtime::Tell<ReleaseProbeTurn>,
                       runtime::Ask<NodeLost>, runtime::Tell<ViewUpdate>, runtime::Ask<Shutdown>>;
@@ -295,6 +308,8 @@ CONSORT_CLUSTER_CODEC(CollectTrace);
 CONSORT_CLUSTER_CODEC(NodeTraceEvents);
 CONSORT_CLUSTER_CODEC(EnableTrace);
 CONSORT_CLUSTER_CODEC(TraceEnabled);
+CONSORT_CLUSTER_CODEC(ReadFigures);
+CONSORT_CLUSTER_CODEC(NodeFiguresRead);
 #undef CONSORT_CLUSTER_CODEC
 
 }  // namespace consort::runtime

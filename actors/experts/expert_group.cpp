@@ -70,6 +70,7 @@ struct ExpertGroup::Computation {
   std::vector<std::shared_ptr<const model::PartWeights>> weights;
   Buffer outputs;
   std::uint64_t weight_bytes = 0;
+  Duration took{0};
   bool too_late = false;
 
   void run(runtime::Workers& workers);
@@ -171,7 +172,9 @@ void ExpertGroup::on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, 
     if (clock.now() > deadline) {
       work->too_late = true;
     } else {
+      const Instant begin = clock.now();
       work->run(workers);
+      work->took = clock.now() - begin;
     }
   };
   const std::uint64_t name = next_computation_++;
@@ -179,7 +182,14 @@ void ExpertGroup::on(ComputeParts message, runtime::ReplyTo<PartOutputs> reply, 
   compute(std::move(device_work), context.message_class, [this, work, name] {
     runtime::ReplyTo<PartOutputs> owed = std::move(owed_.extract(name).mapped());
     if (work->too_late) return owed.reject({ErrorKind::kTimedOut, "the executor came to it after its deadline"});
-    owed.send({work->message.hidden, work->message.output_count, std::move(work->outputs)});
+    const auto took_ns = static_cast<std::uint64_t>(work->took.count());
+    if (parts_.counters) {
+      ++parts_.counters->computations;
+      parts_.counters->rows += work->message.output_count;
+      parts_.counters->weight_bytes += work->weight_bytes;
+      parts_.counters->busy_ns += took_ns;
+    }
+    owed.send({work->message.hidden, work->message.output_count, std::move(work->outputs), took_ns});
   });
 }
 

@@ -17,6 +17,14 @@
 
 namespace consort::actors {
 
+// What happened so far; whoever looks reads it.
+struct ExpertGroupCounters {
+  std::uint64_t computations = 0;
+  std::uint64_t rows = 0;          // of parts, so that a row counts once for each of its experts here
+  std::uint64_t weight_bytes = 0;  // read for them
+  std::uint64_t busy_ns = 0;       // of the executor
+};
+
 // What the actor works on lives outside it, so that a restart takes milliseconds.
 struct ExpertGroupParts {
   std::shared_ptr<const model::Checkpoint> checkpoint;
@@ -27,6 +35,7 @@ struct ExpertGroupParts {
   // Asked for and not yet answered. A Decoder has a few dispatches out for each of its micro-batches, so that this many
   // wait only for somebody who does not wait for answers; the executor takes 65,536 for a bug.
   std::size_t most_computations = 1024;
+  std::shared_ptr<ExpertGroupCounters> counters = nullptr;  // may be null; outlives restarts
 };
 
 class ExpertGroup final : public runtime::ActorOf<ExpertGroup, ExpertGroupProtocol> {

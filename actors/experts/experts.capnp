@@ -23,4 +23,5 @@ struct ComputeParts $Wire.kind(0x0200) {
 struct PartOutputs $Wire.kind(0x0201) {
   hidden @0 :UInt32;
   outputCount @1 :UInt32;
+  computeNs @2 :UInt64;
 }

@@ -198,6 +198,7 @@ Outcome<WireMessage> Codec<PartOutputs>::encode(const PartOutputs& message) {
   CONSORT_TRY(out.metadata, actors::write_metadata<actors::wire::PartOutputs>([&](auto to) {
                 to.setHidden(message.hidden);
                 to.setOutputCount(message.output_count);
+                to.setComputeNs(message.compute_ns);
               }));
   out.payload = message.outputs;
   return out;
@@ -209,6 +210,7 @@ Outcome<PartOutputs> Codec<PartOutputs>::decode(std::span<const std::byte> metad
         PartOutputs message;
         message.hidden = from.getHidden();
         message.output_count = from.getOutputCount();
+        message.compute_ns = from.getComputeNs();
         const std::uint64_t expected = std::uint64_t{message.hidden} * message.output_count * sizeof(float);
         if (payload.size() != expected) {
           return actors::malformed("payload of " + std::to_string(payload.size()) + " bytes, its counts say " +

@@ -32,7 +32,8 @@ struct PartOutputs {
   static constexpr runtime::MessageClass kClass = runtime::MessageClass::kDecode;
   std::uint32_t hidden = 0;
   std::uint32_t output_count = 0;
-  runtime::Buffer outputs;  // F32 [output_count, hidden], in the order of the request's row indices, not weighted
+  runtime::Buffer outputs;       // F32 [output_count, hidden], in the order of the request's row indices, not weighted
+  std::uint64_t compute_ns = 0;  // that computing them took; nothing depends on it but what people are shown
 };
 
 struct ComputeParts {

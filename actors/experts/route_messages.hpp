@@ -23,6 +23,10 @@ struct RoutedOutputs {
   std::vector<std::uint8_t> waiting;     // [rows] 1: a part of this row is at no node that answers; empty: none waits
   std::string why_waiting;               // which part, and what became of its nodes
   std::vector<runtime::NodeId> visited;  // nodes whose outputs arrived, ascending
+  // Where the pass's time went: when its parts had left, and whose answer was the last, with what computing it took.
+  runtime::Instant sent{};
+  runtime::NodeId awaited;
+  runtime::Duration awaited_compute{0};
 };
 
 struct RoutePass {

@@ -88,6 +88,7 @@ void Router::on(RoutePass message, runtime::ReplyTo<RoutedOutputs> reply, const 
   for (std::size_t p = 0; p < all.size(); ++p) all[p] = p;
   send_parts(opened, all, Cause::kFirst);
   if (opened.message.visit_all_nodes) add_visits(opened);
+  opened.result.sent = now();
   finish_if_whole(opened.name);
 }
 
@@ -100,6 +101,7 @@ void Router::open_parts(Pass& pass) {
   for (std::size_t first = 0, last = 0; first < assignments.size(); first = last) {
     const std::uint32_t expert = assignments[first].expert;
     while (last < assignments.size() && assignments[last].expert == expert) ++last;
+    count_rows(message.key.layer.value, expert, last - first);
     for (std::size_t range = 0; range < plan_.columns.size(); ++range) {
       PassPart& part = pass.parts.emplace_back();
       part.request.part = {message.key.layer, model::PartKind::kRoutedExpert, expert, plan_.columns[range].first,
@@ -116,6 +118,13 @@ void Router::open_parts(Pass& pass) {
     pass.result.waiting.assign(static_cast<std::size_t>(message.routes.tokens), 1);
     pass.result.why_waiting = "this node has no placement yet";
   }
+}
+
+void Router::count_rows(std::uint32_t layer, std::uint32_t expert, std::size_t rows) {
+  auto& layers = counters_->expert_rows;
+  if (layer >= layers.size()) layers.resize(layer + 1);
+  if (expert >= layers[layer].size()) layers[layer].resize(expert + 1);
+  layers[layer][expert] += static_cast<std::uint32_t>(rows);
 }
 
 // One row to each node that holds parts and is not on the pass's way.
@@ -256,6 +265,9 @@ void Router::send_to(Pass& pass, Life to, std::span<const std::size_t> parts) {
   queued_bytes_[to.node] += dispatch.bytes;
   pass.visiting.insert(to.node);
   ++counters_->dispatches;
+  RouterCounters::Edge& edge = counters_->edges[to.node];
+  ++edge.dispatches;
+  edge.sent_bytes += payload_bytes;
   PeerPace& peer = pace(to.node, dispatch.urgency);
   peer.note_dispatch(now());
   dispatch.late_timer = after(peer.late_after(), [this, name] { on_late(name); });
@@ -277,7 +289,13 @@ void Router::on_answer(std::uint64_t name, Outcome<PartOutputs> outcome) {
   queued_bytes_[dispatch.to.node] -= dispatch.bytes;
   env().trace.record({"dispatch", "dispatch", dispatch.sent, now() - dispatch.sent, dispatch.to.node.value,
                       trace_number(dispatch.key)});
-  if (outcome.ok()) pace(dispatch.to.node, dispatch.urgency).note_answer(now() - dispatch.sent);
+  if (outcome.ok()) {
+    const Duration round_trip = now() - dispatch.sent;
+    pace(dispatch.to.node, dispatch.urgency).note_answer(round_trip);
+    RouterCounters::Edge& edge = counters_->edges[dispatch.to.node];
+    ++edge.answers;
+    edge.round_trip_ns += static_cast<std::uint64_t>(round_trip.count());
+  }
   const auto at = passes_.find(dispatch.pass);
   if (at == passes_.end()) {
     if (outcome.ok()) ++counters_->late_answers;
@@ -341,6 +359,9 @@ void Router::keep_outputs(Pass& pass, const Dispatch& dispatch, PartOutputs outp
     is_first = true;
   }
   pass.visited.insert(dispatch.to.node);
+  pass.result.awaited = dispatch.to.node;
+  pass.result.awaited_compute = Duration(static_cast<Duration::rep>(std::min<std::uint64_t>(
+      outputs.compute_ns, std::uint64_t{1} << 62)));  // of another node: not to be believed, only shown
   if (is_first) {
     pass.result.buffers.push_back(std::move(outputs.outputs));
   } else {

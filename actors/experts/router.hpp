@@ -32,6 +32,14 @@ struct RouterCounters {
   std::uint64_t hedges = 0;        // dispatches repeated because their node was late
   std::uint64_t late_answers = 0;  // dropped: another replica was first, or the pass is over
   std::uint64_t waiting_rows = 0;  // rows that were given back without all their parts
+  struct Edge {
+    std::uint64_t dispatches = 0;
+    std::uint64_t answers = 0;
+    std::uint64_t sent_bytes = 0;
+    std::uint64_t round_trip_ns = 0;  // of all answers together
+  };
+  std::map<runtime::NodeId, Edge> edges;
+  std::vector<std::vector<std::uint32_t>> expert_rows;  // [layer][expert] rows that passes wanted; grows as they come
 };
 
 class Router final : public runtime::ActorOf<Router, RouterProtocol> {
@@ -59,6 +67,7 @@ class Router final : public runtime::ActorOf<Router, RouterProtocol> {
   enum class Cause : std::uint8_t { kFirst, kReplay, kHedge };
 
   void open_parts(Pass& pass);
+  void count_rows(std::uint32_t layer, std::uint32_t expert, std::size_t rows);
   void add_visits(Pass& pass);
   void send_parts(Pass& pass, std::span<const std::size_t> parts, Cause cause);
   void send_to(Pass& pass, Life to, std::span<const std::size_t> parts);

@@ -52,10 +52,12 @@ struct Decoder::MicroBatch {
   std::int64_t top_k = 0;
   DispatchKey key;                                                  // of what was asked for last
   std::vector<std::pair<std::size_t, Outcome<StepToken>>> sampled;  // with their sequences, in order of position
+  Duration combine_time{0}, advance_time{0};                        // of the last advance
 };
 
 struct Decoder::Running {
   RunStep message;
+  Instant begun;
   Instant deadline;
   MessageClass urgency = MessageClass::kDecode;
   DecoderParts parts;                 // keeps trunk and pages alive while the executor works
@@ -101,23 +103,28 @@ class CaptureListener final : public model::PassListener {
   const std::vector<std::shared_ptr<Capture>>& captures_;
 };
 
+// Traces what happens in its scope, and leaves in `took` how long that was.
 class Span {
  public:
-  Span(runtime::Env& env, std::string_view name, std::int64_t batch, std::int64_t step)
-      : env_(env), event_{name, "device", env.clock.now(), Duration(0), batch, step} {}
+  Span(runtime::Env& env, std::string_view name, std::int64_t batch, std::int64_t step, Duration& took)
+      : env_(env), event_{name, "device", env.clock.now(), Duration(0), batch, step}, took_(took) {}
   ~Span() {
-    event_.length = env_.clock.now() - event_.begin;
+    took_ = event_.length = env_.clock.now() - event_.begin;
     env_.trace.record(event_);
   }
 
  private:
   runtime::Env& env_;
   runtime::TraceEvent event_;
+  Duration& took_;
 };
 
 }  // namespace
 
-Decoder::Decoder(DecoderParts parts, DecoderSettings settings) : parts_(std::move(parts)), settings_(settings) {
+Decoder::Decoder(DecoderParts parts, DecoderSettings settings)
+    : parts_(std::move(parts)),
+      settings_(settings),
+      counters_(parts_.counters ? parts_.counters : std::make_shared<DecoderCounters>()) {
   CONSORT_CHECK(parts_.trunk != nullptr && parts_.pages != nullptr && parts_.buffers != nullptr);
 }
 
@@ -155,10 +162,13 @@ void Decoder::on(RunStep message, runtime::ReplyTo<StepDone> reply, const runtim
   step->deadline = context.deadline == Instant::max() ? context.deadline : context.deadline - kAnswerMargin;
   step->urgency = context.message_class;
   step->parts = parts_;
+  step->begun = now();
   step->done.step = step->message.step;
   if (Status begun = begin(*step); !begun.ok()) return reply.reject(std::move(begun).error());
   running_ = step;
   reply_ = std::move(reply);
+  computing_ = 0;
+  idle_since_ = {};
   advance_ready(step);
 }
 
@@ -237,6 +247,7 @@ void Decoder::advance_ready(const RunningPtr& step) {
 void Decoder::advance(const RunningPtr& step, std::size_t b) {
   MicroBatch& batch = step->batches[b];
   batch.step = MicroBatch::Step::kComputing;
+  device_begins();
   runtime::DeviceWork work;
   work.label = "advance";
   work.weight_bytes = layer_bytes() - layer_bytes() / kSharedShare;
@@ -246,8 +257,11 @@ void Decoder::advance(const RunningPtr& step, std::size_t b) {
   };
   compute(std::move(work), step->urgency, [this, step, b] {
     if (step->is_over) return;
+    device_ends();
     MicroBatch& advanced = step->batches[b];
     ++advanced.advances;
+    counters_->combine += std::exchange(advanced.combine_time, Duration(0));
+    (advanced.needed ? counters_->attention : counters_->head) += advanced.advance_time;
     if (advanced.needed) {
       advanced.step = MicroBatch::Step::kWaiting;
       ask_for_parts(step, b);
@@ -268,13 +282,13 @@ void Decoder::Running::keep_going(MicroBatch& batch, std::span<const std::size_t
   const auto step_number = static_cast<std::int64_t>(message.step);
   for (const std::size_t sequence : leavers) batch.pass->drop_rows(sequence);
   if (batch.outputs) {
-    const Span span(env, "take", number, step_number);
+    const Span span(env, "take", number, step_number, batch.combine_time);
     if (parts.observer != nullptr) parts.observer->on_combined(batch.key, batch.outputs->outputs);
     batch.pass->take(batch.outputs->outputs, workers);
     batch.outputs.reset();
   }
   batch.needed.reset();
-  const Span span(env, "advance", number, step_number);
+  const Span span(env, "advance", number, step_number, batch.advance_time);
   const model::PassStep at = batch.pass->advance(workers);
   if (const auto* needed = std::get_if<model::PartsNeeded>(&at)) {
     read_parts_needed(batch, *needed);
@@ -336,18 +350,22 @@ void Decoder::Running::sample(MicroBatch& batch, runtime::Workers& workers) {
 void Decoder::while_away(const RunningPtr& step, std::size_t b) {
   MicroBatch& batch = step->batches[b];
   batch.is_away = true;
+  device_begins();
   runtime::DeviceWork work;
   work.label = "shared";
   work.weight_bytes = layer_bytes() / kSharedShare;
   work.rows = batch.origins.size() / kSharedShare;
-  work.run = [step, b, environment = &env()](runtime::Workers& workers) {
+  auto took = std::make_shared<Duration>(0);
+  work.run = [step, b, took, environment = &env()](runtime::Workers& workers) {
     if (step->is_over) return;
-    const Span span(*environment, "shared", static_cast<std::int64_t>(b),
-                    static_cast<std::int64_t>(step->message.step));
+    const Span span(*environment, "shared", static_cast<std::int64_t>(b), static_cast<std::int64_t>(step->message.step),
+                    *took);
     step->batches[b].pass->while_away(workers);
   };
-  compute(std::move(work), step->urgency, [this, step, b] {
+  compute(std::move(work), step->urgency, [this, step, b, took] {
     if (step->is_over) return;
+    device_ends();
+    counters_->shared += *took;
     step->batches[b].is_away = false;
     advance_ready(step);
   });
@@ -399,8 +417,30 @@ void Decoder::on_parts(const RunningPtr& step, std::size_t b, Outcome<RoutedOutp
       other.leavers.push_back(leaver);
     }
   }
+  awaited_sent_ = outputs.sent;
+  awaited_ = outputs.awaited;
+  awaited_compute_ = outputs.awaited_compute;
   batch.outputs = std::move(outputs);
   advance_ready(step);
+}
+
+// The device gets work. Where it had none, the parts that have just come were waited for: first until they had left,
+// then while they were computed; what remains is the way to their node and back.
+void Decoder::device_begins() {
+  if (computing_++ > 0 || idle_since_ == Instant{}) return;
+  Duration idle = now() - std::exchange(idle_since_, Instant{});
+  const auto take = [&](Duration most) {
+    const Duration taken = std::clamp(most, Duration(0), idle);
+    idle -= taken;
+    return taken;
+  };
+  counters_->dispatch += take(awaited_sent_ - (now() - idle));
+  counters_->experts += take(awaited_compute_);
+  if (awaited_.value != 0) counters_->wait[awaited_] += idle;
+}
+
+void Decoder::device_ends() {
+  if (--computing_ == 0) idle_since_ = now();
 }
 
 void Decoder::finish(const RunningPtr& step) {
@@ -419,6 +459,10 @@ void Decoder::finish(const RunningPtr& step) {
     }
   }
   step->done.visited.assign(step->visited.begin(), step->visited.end());
+  ++counters_->steps;
+  for (const StepSequence& sequence : step->message.sequences) counters_->rows += sequence.tokens.size();
+  for (const SequenceDone& sequence : step->done.sequences) counters_->tokens += sequence.sampled.size();
+  counters_->step_time += now() - step->begun;
   running_.reset();
   reply_.send(std::move(step->done));
 }

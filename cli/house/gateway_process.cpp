@@ -18,6 +18,7 @@ using runtime::Outcome;
 namespace {
 
 constexpr std::uint32_t kClientNodeBits = 0x00FFFFFF;
+constexpr std::uint16_t kWatchType = 111;           // addressed by nobody outside its process
 constexpr auto kLookEvery = std::chrono::hours(1);  // run_until wants a deadline; here it means nothing
 
 Outcome<actors::GatewaySettings> settings_of(const cluster::ClusterConfig& config) {
@@ -54,7 +55,9 @@ struct GatewayProcess::Parts {
   runtime::Env env{clock, rng, loop, terminator, trace};
   runtime::Metrics metrics{clock, loop};
   std::unique_ptr<cluster::PostOffice> post_office;
+  std::shared_ptr<cluster::WatchPort> watch = std::make_shared<cluster::WatchPort>();
   std::uint32_t context_tokens = 0;
+  bool has_thinking_switch = false;
 };
 
 GatewayProcess::GatewayProcess(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -67,24 +70,35 @@ Outcome<std::unique_ptr<GatewayProcess>> GatewayProcess::open(const ClusterState
   CONSORT_TRY(actors::GatewaySettings settings, settings_of(state.config));
   auto parts = std::make_unique<Parts>();
   parts->context_tokens = settings.context_tokens;
+  parts->has_thinking_switch = settings.format.ok() && settings.format->name().starts_with("v3.1");
   CONSORT_TRY(parts->control, open_client_link(state, kGatewayProcess, parts->node));
   parts->env.control = parts->control.link.get();
   parts->env.device = &parts->device;
   parts->loop.set_env(parts->env);
   parts->loop.add_source(*parts->control.source);
   parts->post_office = std::make_unique<cluster::PostOffice>(parts->loop);
-  const ProcessPlace& batcher = state.processes.workers[state.config.batcher_index()];
-  CONSORT_TRY(const runtime::LinkAddress address, control_address(state, batcher.name));
-  CONSORT_RETURN_IF_ERROR(parts->post_office->connect(cluster::Plane::kControl, batcher.node, {}, address));
+  // The Batcher is asked for tokens; the others, and the Coordinator, when somebody looks.
+  std::vector<ProcessPlace> others = state.processes.workers;
+  others.push_back(state.processes.coordinator);
+  for (const ProcessPlace& process : others) {
+    CONSORT_TRY(const runtime::LinkAddress address, control_address(state, process.name));
+    CONSORT_RETURN_IF_ERROR(parts->post_office->connect(cluster::Plane::kControl, process.node, {}, address));
+  }
   parts->metrics.start();
   Parts* raw = parts.get();
   parts->loop.spawn_root(static_cast<std::uint16_t>(cluster::Role::kGateway), 0, [raw, settings = std::move(settings)] {
     return std::make_unique<actors::Gateway>(settings, raw->port, raw->metrics);
   });
+  std::vector<std::string> names;
+  for (const auto& node : state.config.nodes) names.push_back(node.name);
+  parts->loop.spawn_root(kWatchType, 0,
+                         [raw, names] { return std::make_unique<cluster::ClusterWatch>(names, raw->watch); });
   return std::unique_ptr<GatewayProcess>(new GatewayProcess(std::move(parts)));
 }
 
 std::shared_ptr<actors::RequestPort> GatewayProcess::port() const { return parts_->port; }
+std::shared_ptr<cluster::WatchPort> GatewayProcess::watch() const { return parts_->watch; }
+bool GatewayProcess::has_thinking_switch() const { return parts_->has_thinking_switch; }
 std::uint32_t GatewayProcess::context_tokens() const { return parts_->context_tokens; }
 std::shared_ptr<const runtime::MetricsSnapshot> GatewayProcess::metrics() const { return parts_->metrics.snapshot(); }
 void GatewayProcess::run(const std::function<void()>& on_serving) {

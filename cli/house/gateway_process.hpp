@@ -9,6 +9,7 @@
 
 #include "actors/serving/request_port.hpp"
 #include "cli/house/cluster_state.hpp"
+#include "cluster/cluster_watch.hpp"
 #include "runtime/metrics.hpp"
 #include "runtime/outcome.hpp"
 
@@ -21,7 +22,9 @@ class GatewayProcess {
   ~GatewayProcess();
 
   std::shared_ptr<actors::RequestPort> port() const;
+  std::shared_ptr<cluster::WatchPort> watch() const;
   std::uint32_t context_tokens() const;
+  bool has_thinking_switch() const;
   std::shared_ptr<const runtime::MetricsSnapshot> metrics() const;  // from any thread
   // Until the process is told to end. `on_serving` is called once, when a request would be served for the first time.
   void run(const std::function<void()>& on_serving);

@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "actors/experts/expert_group.hpp"
-#include "actors/serving/decoder.hpp"
+#include "cli/house/figures.hpp"
 #include "cli/house/plan_model.hpp"
 #include "cluster/node_events.hpp"
 #include "cluster/roles.hpp"
@@ -135,8 +134,9 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   }));
 
   if (node.roles.experts) {
-    const actors::ExpertGroupParts parts{
+    actors::ExpertGroupParts parts{
         memory_->checkpoint, memory_->parts, &memory_->buffers, {}, options.is_timed_by_model};
+    parts.counters = expert_counters_;
     const auto group = loop.spawn_root(static_cast<std::uint16_t>(Role::kExpertGroup), 0, [parts, view = view_] {
       return std::make_unique<actors::ExpertGroup>(parts, *view);
     });
@@ -150,9 +150,10 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
                                 return std::make_unique<actors::Router>(settings, kept->buffers, *view, counters);
                               }));
     const model::LayerRange all_layers{0, memory_->checkpoint->config().num_hidden_layers};
-    const actors::DecoderParts parts{memory_->trunk, memory_->pages, &memory_->buffers,
-                                     model::Trunk::bytes_needed(*memory_->checkpoint, all_layers),
-                                     options.pass_observer};
+    const actors::DecoderParts parts{
+        memory_->trunk,        memory_->pages,
+        &memory_->buffers,     model::Trunk::bytes_needed(*memory_->checkpoint, all_layers),
+        options.pass_observer, decoder_counters_};
     actors::DecoderSettings decoder;
     decoder.micro_batches = options.micro_batches;
     decoder.min_rows_to_split = options.min_rows_to_split;
@@ -179,6 +180,14 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
   membership.heartbeat_every = options.config.heartbeat_every;
   membership.suspect_after = options.config.suspect_after;
   membership.checkpoint_bytes_read = [checkpoint = memory_->checkpoint] { return checkpoint->data_bytes_read(); };
+  membership.figures = [roles = node.roles, experts = expert_counters_, decoder = decoder_counters_,
+                        router = router_counters_, batcher = batcher_counters_, pages = memory_->pages] {
+    cluster::NodeFigures figures;
+    if (roles.experts) add_figures(figures, *experts);
+    if (roles.trunk) add_figures(figures, *decoder, *router, static_cast<std::uint64_t>(pages->page_count()));
+    if (roles.batcher) add_figures(figures, *batcher);
+    return figures;
+  };
   membership.on_joined = std::move(options.on_joined);
   loop.spawn_root(static_cast<std::uint16_t>(Role::kMembership), 0,
                   [this, membership] { return std::make_unique<cluster::Membership>(post_office_, membership); });

@@ -7,9 +7,11 @@
 #include <set>
 #include <string>
 
+#include "actors/experts/expert_group.hpp"
 #include "actors/experts/pass_observer.hpp"
 #include "actors/experts/router.hpp"
 #include "actors/serving/batcher.hpp"
+#include "actors/serving/decoder.hpp"
 #include "cluster/membership.hpp"
 #include "cluster/node_config.hpp"
 #include "cluster/post_office.hpp"
@@ -75,11 +77,15 @@ class Worker {
   const std::set<runtime::NodeId>& suspected() const { return *suspected_; }
   const actors::RouterCounters& router_counters() const { return *router_counters_; }
   const actors::BatcherCounters& batcher_counters() const { return *batcher_counters_; }
+  const actors::DecoderCounters& decoder_counters() const { return *decoder_counters_; }
+  const actors::ExpertGroupCounters& expert_counters() const { return *expert_counters_; }
 
  private:
   std::shared_ptr<WorkerMemory> memory_;
   std::shared_ptr<actors::RouterCounters> router_counters_ = std::make_shared<actors::RouterCounters>();
   std::shared_ptr<actors::BatcherCounters> batcher_counters_ = std::make_shared<actors::BatcherCounters>();
+  std::shared_ptr<actors::DecoderCounters> decoder_counters_ = std::make_shared<actors::DecoderCounters>();
+  std::shared_ptr<actors::ExpertGroupCounters> expert_counters_ = std::make_shared<actors::ExpertGroupCounters>();
   std::shared_ptr<std::set<runtime::NodeId>> suspected_ = std::make_shared<std::set<runtime::NodeId>>();
   // Actors that are restarted begin with it.
   std::shared_ptr<cluster::ClusterViewPtr> view_ = std::make_shared<cluster::ClusterViewPtr>();

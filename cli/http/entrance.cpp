@@ -11,9 +11,8 @@ std::optional<Refusal> Entrance::look(const RequestReader::Request& request, con
     const auto value = request[name];
     return std::string_view(value.data(), value.size());
   };
-  const bool is_open = place.route == Route::kHealth || place.route == Route::kVersion;
   if (keys.needs_key()) {
-    if (!is_open) {
+    if (!is_open_to_all(place.route)) {
       const std::string_view key = bearer_of(field(http::field::authorization));
       const ApiKey* known = key.empty() ? nullptr : keys.find(key);
       if (known == nullptr) {

@@ -16,7 +16,11 @@ enum class Route : std::uint8_t {
   kChat,
   kCompletion,
   kEncode,
-  kDecode
+  kDecode,
+  kPage,
+  kAbout,
+  kLive,
+  kDrain
 };
 
 struct Place {
@@ -27,5 +31,9 @@ struct Place {
 
 // Of a path without its query.
 Place place_of(std::string_view path);
+// Asked for without a key.
+bool is_open_to_all(Route route);
+// Asked again and again by whoever looks: not worth a line in the log.
+bool is_for_watching(Route route);
 
 }  // namespace consort::cli

@@ -89,7 +89,7 @@ HttpServer::HttpServer(std::unique_ptr<State> state) : state_(std::move(state)) 
 
 runtime::Outcome<std::unique_ptr<HttpServer>> HttpServer::open(HttpOptions options,
                                                                std::shared_ptr<actors::RequestPort> port,
-                                                               std::function<std::string()> metrics) {
+                                                               Snapshot metrics) {
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
     files.rlim_cur = files.rlim_max;

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "actors/serving/request_port.hpp"
+#include "cluster/cluster_watch.hpp"
+#include "runtime/metrics.hpp"
 #include "runtime/outcome.hpp"
 
 namespace consort::cli {
@@ -41,16 +43,19 @@ struct HttpOptions {
   std::int64_t created = 0;  // of the model, in unix seconds
   std::uint32_t context_tokens = 0;
   std::string version;
+  bool has_thinking_switch = false;           // the model's chat format writes with or without a thought
+  std::shared_ptr<cluster::WatchPort> watch;  // null: the cluster cannot be looked at
   HttpTimes times;
   HttpLimits limits;
 };
 
 class HttpServer {
  public:
+  using Snapshot = std::function<std::shared_ptr<const runtime::MetricsSnapshot>()>;
   // Listens when it returns. `metrics` is called on the server's thread.
   static runtime::Outcome<std::unique_ptr<HttpServer>> open(HttpOptions options,
                                                             std::shared_ptr<actors::RequestPort> port,
-                                                            std::function<std::string()> metrics);
+                                                            Snapshot metrics);
   ~HttpServer();
   std::uint16_t port() const;
 

@@ -31,12 +31,12 @@ inline constexpr auto kMeterEvery = std::chrono::milliseconds(250);
 inline constexpr std::uint64_t kProgressTurns = 4;  // a second: what a kill may lose of a growing answer
 
 struct HttpServer::State {
-  State(HttpOptions given, std::shared_ptr<actors::RequestPort> to, std::function<std::string()> figures)
+  State(HttpOptions given, std::shared_ptr<actors::RequestPort> to, Snapshot figures)
       : options(std::move(given)), port(std::move(to)), metrics(std::move(figures)), keys(options.keys_file) {}
 
   HttpOptions options;
   std::shared_ptr<actors::RequestPort> port;
-  std::function<std::string()> metrics;
+  Snapshot metrics;
   ApiKeyRing keys;
   std::optional<TlsFiles> tls;
   runtime::posix::PosixClock clock;

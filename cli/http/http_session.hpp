@@ -40,6 +40,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void on_event(std::uint64_t work, const actors::PortEvent& event);
   // Notes what the work at hand has used so far.
   void meter();
+  void on_looked(std::uint64_t work, const cluster::ClusterPicturePtr& picture);
+  void on_drained(std::uint64_t work, const runtime::Status& status);
 
  private:
   enum class Phase : std::uint8_t {
@@ -73,6 +75,10 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class Call, class Use>
   void decode(OrRefusal<Call> (*how)(std::string_view), std::string body, Use use);
   void get();
+  void get_page();
+  void look();
+  void drain_node(std::string_view body);
+  void begin_watching();
   void submit(actors::PortWork work, std::uint64_t tokens);
   void refuse_quota(const QuotaOver& over);
   template <class Call>

@@ -117,6 +117,8 @@ void Session::dispatch() {
     case Route::kDecode:
       return decode<DecodeCall>(&decode_decode, std::move(body),
                                 [this](DecodeCall call, std::size_t) { submit(std::move(call.request), 0); });
+    case Route::kDrain:
+      return drain_node(body);
     default:
       return get();
   }
@@ -144,10 +146,8 @@ void Session::get() {
       if (const auto refused = unknown_model(id)) return refuse(*refused);
       return answer(200, model_json(options.model, options.created));
     }
-    case Route::kMetrics:
-      return answer(200, server_.metrics(), "text/plain; version=0.0.4; charset=utf-8");
     default:
-      return close();
+      return get_page();
   }
 }
 

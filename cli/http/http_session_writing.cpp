@@ -90,8 +90,7 @@ void Session::close() {
 }
 
 void Session::log(int status) {
-  const bool is_watching = place_.route == Route::kHealth || place_.route == Route::kMetrics;
-  if (is_watching && status == 200) return;
+  if (is_for_watching(place_.route) && status == 200) return;
   const auto took = server_.clock.now() - begun_;
   const actors::AnswerUsage usage = writer_ ? writer_->usage() : actors::AnswerUsage{};
   std::fprintf(

@@ -76,6 +76,7 @@ class FakeMembership final : public runtime::ActorOf<FakeMembership, cluster::Me
   void on(cluster::ChildExited) {}
   void on(cluster::CollectTrace, ReplyTo<cluster::NodeTraceEvents>) {}
   void on(cluster::EnableTrace, ReplyTo<cluster::TraceEnabled>) {}
+  void on(cluster::ReadFigures, ReplyTo<cluster::NodeFiguresRead>) {}
 
  private:
   std::shared_ptr<cluster::ClusterStatusReport> report_;

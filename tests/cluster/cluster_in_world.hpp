@@ -91,8 +91,9 @@ struct WorldOptions {
   std::vector<double> speeds = {3e9, 1e9, 3e9};
   std::uint64_t memory = std::uint64_t{1} << 40;
   bool restart = true;
-  int hosts = 1;             // worker i lives on host i % hosts; the Coordinator on host 0
-  std::string odd_manifest;  // of the last worker
+  bool first_has_trunk = true;  // the second has it always
+  int hosts = 1;                // worker i lives on host i % hosts; the Coordinator on host 0
+  std::string odd_manifest;     // of the last worker
   runtime::WorldModel model;
 };
 
@@ -107,7 +108,7 @@ class ClusterInWorld {
       cluster::NodeConfig node;
       node.name = "worker" + std::to_string(i + 1);
       node.host = "host" + std::to_string(i % static_cast<std::uint32_t>(options.hosts));
-      node.roles = {i == 0, i == 0, i < 2, true};
+      node.roles = {i == 0, i == 0, i == 1 || (i == 0 && options.first_has_trunk), true};
       node.memory_bytes = options.memory;
       config.nodes.push_back(node);
     }

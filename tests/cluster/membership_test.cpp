@@ -401,6 +401,37 @@ TEST_CASE("a node that leaves hands its parts over") {
   CHECK(again->error().text.find("cannot be without it") != std::string::npos);
 }
 
+TEST_CASE("the last node with the trunk may not leave") {
+  WorldOptions options;
+  options.workers = 4;
+  options.speeds = {1e9, 1e9, 1e9, 1e9};
+  options.first_has_trunk = false;
+  ClusterInWorld c(19, options);
+  REQUIRE(c.until_ready().ok());
+  std::optional<Outcome<LeftCluster>> answer;
+  c.operator_actor->send<CoordinatorProtocol>(kCoordinatorRef, LeaveCluster{{}, NodeId{2}}, answer);
+  c.world.touch();
+  c.world.run_for(2s);
+  REQUIRE(answer.has_value());
+  REQUIRE_FALSE(answer->ok());
+  CHECK(answer->error().text.find("the last one here with the role trunk") != std::string::npos);
+  CHECK(c.world.find(NodeId{2}) != nullptr);
+}
+
+TEST_CASE("a worker tells its figures under its life, also where it counts nothing") {
+  ClusterInWorld c(20);
+  REQUIRE(c.until_ready().ok());
+  std::optional<Outcome<NodeFiguresRead>> answer;
+  c.operator_actor->send<MembershipProtocol>({NodeId{2}, {}, actor_id(Role::kMembership)}, ReadFigures{}, answer);
+  c.world.touch();
+  c.world.run_for(1s);
+  REQUIRE(answer.has_value());
+  REQUIRE(answer->ok());
+  CHECK((*answer)->figures.node == NodeId{2});
+  CHECK((*answer)->figures.incarnation == c.heard[2].incarnation);
+  CHECK((*answer)->figures.numbers.empty());
+}
+
 TEST_CASE("shutdown ends workers, Coordinator and agent") {
   ClusterInWorld c(17);
   REQUIRE(c.until_ready().ok());

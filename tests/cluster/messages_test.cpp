@@ -163,6 +163,33 @@ TEST_CASE("the other messages travel whole") {
   travel(ClusterStatus{});
   travel(CollectTrace{});
   travel(TraceEnabled{});
+  travel(ReadFigures{});
+}
+
+TEST_CASE("a node's figures travel whole, also of the widest model") {
+  NodeFiguresRead read;
+  NodeFigures& figures = read.figures;
+  figures.node = NodeId{2};
+  figures.incarnation = Incarnation{3};
+  figures.at_ns = 123456789;
+  figures.set(figure::kSteps, 7);
+  figures.set(figure::kPartBytesRead, std::uint64_t{1} << 40);
+  figures.edges = {{NodeId{1}, 5, 4, 3, 2, 1}, {NodeId{3}, 6, 6, 6, 6, 6}};
+  for (std::uint32_t layer = 3; layer < 61; ++layer) {
+    figures.loads.push_back({layer, std::vector<std::uint32_t>(256, layer)});
+  }
+  const NodeFigures back = travel(read).figures;
+  CHECK(back.node == figures.node);
+  CHECK(back.incarnation == figures.incarnation);
+  CHECK(back.at_ns == figures.at_ns);
+  CHECK(back.numbers == figures.numbers);
+  CHECK(back.edges == figures.edges);
+  CHECK(back.loads == figures.loads);
+  CHECK(back.value(figure::kSteps) == 7);
+  CHECK(back.value("of another version") == 0);
+  const auto wire = Codec<NodeFiguresRead>::encode(read);
+  REQUIRE(wire.ok());
+  CHECK(wire->payload.size() < 64 * 1024);  // 58 x 256 numbers of four bytes, and little else
 }
 
 TEST_CASE("a status report travels whole") {
@@ -301,7 +328,9 @@ TEST_CASE("schema and structs name the same kinds, each once") {
       KIND(CollectTrace),
       KIND(NodeTraceEvents),
       KIND(EnableTrace),
-      KIND(TraceEnabled)};
+      KIND(TraceEnabled),
+      KIND(ReadFigures),
+      KIND(NodeFiguresRead)};
 #undef KIND
   CHECK(structs.size() == schema.size());
   for (const auto& [name, kind] : structs) CHECK(schema[name] == kind);

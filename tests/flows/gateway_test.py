@@ -18,7 +18,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-import openai_client  # noqa: E402
+import pypi  # noqa: E402
 import real  # noqa: E402
 from service import SOON, Service, chat, make_certificate, wait_until  # noqa: E402
 
@@ -111,7 +111,7 @@ class Tls(unittest.TestCase):
 
     def test_official(self):
         """the official client speaks through httpx with the certificate given to it"""
-        folder = openai_client.folder(os.path.dirname(real.Program.path))
+        folder = pypi.folder(os.path.dirname(real.Program.path), "openai")
         if folder is None:
             self.skipTest("the official openai package cannot be had: is PyPI in reach?")
         sys.path.insert(0, folder)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-import openai_client  # noqa: E402
+import pypi  # noqa: E402
 import real  # noqa: E402
 
 MODEL = "adder"
@@ -317,7 +317,7 @@ class Plain(unittest.TestCase):
 class Official(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        folder = openai_client.folder(os.path.dirname(real.Program.path))
+        folder = pypi.folder(os.path.dirname(real.Program.path), "openai")
         if folder is None:
             raise unittest.SkipTest("the official openai package cannot be had: is PyPI in reach?")
         sys.path.insert(0, folder)

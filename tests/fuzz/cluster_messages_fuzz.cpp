@@ -26,12 +26,23 @@ void try_one(std::span<const std::byte> metadata, std::span<const std::byte> pay
 }
 
 using Try = void (*)(std::span<const std::byte>, std::span<const std::byte>);
-constexpr Try kTries[] = {try_one<Join>,           try_one<Joined>,      try_one<ReportProfile>,
-                          try_one<PartsReady>,     try_one<Heartbeat>,   try_one<ViewUpdate>,
-                          try_one<LinkEcho>,       try_one<AgentHello>,  try_one<WorkerJoined>,
-                          try_one<TakeProbeTurn>,  try_one<ChildExited>, try_one<NodeLost>,
-                          try_one<EnableTrace>,    try_one<Shutdown>,    try_one<ClusterStatusReport>,
-                          try_one<NodeTraceEvents>};
+constexpr Try kTries[] = {try_one<Join>,
+                          try_one<Joined>,
+                          try_one<ReportProfile>,
+                          try_one<PartsReady>,
+                          try_one<Heartbeat>,
+                          try_one<ViewUpdate>,
+                          try_one<LinkEcho>,
+                          try_one<AgentHello>,
+                          try_one<WorkerJoined>,
+                          try_one<TakeProbeTurn>,
+                          try_one<ChildExited>,
+                          try_one<NodeLost>,
+                          try_one<EnableTrace>,
+                          try_one<Shutdown>,
+                          try_one<ClusterStatusReport>,
+                          try_one<NodeTraceEvents>,
+                          try_one<NodeFiguresRead>};
 
 }  // namespace
 
