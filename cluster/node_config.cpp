@@ -4,14 +4,11 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <set>
 #include <sstream>
 
 #include "cluster/ascii_toml.hpp"
 #include "cluster/own_address.hpp"
-
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
+#include "cluster/toml_section-inl.hpp"
 
 namespace consort::cluster {
 namespace {
@@ -23,7 +20,6 @@ using runtime::Status;
 
 constexpr std::size_t kMaxFileBytes = 1 << 20;  // a thousand nodes take 200 KiB
 constexpr std::size_t kMaxNodes = 256;
-constexpr std::size_t kMaxNameBytes = 64;
 constexpr std::int64_t kMaxReplicas = 8;
 constexpr std::int64_t kMaxColumns = 64;
 constexpr std::int64_t kMaxCore = 4095;
@@ -31,94 +27,7 @@ constexpr double kMaxSlowdown = 1000;
 constexpr std::int64_t kMaxDefaultTokens = 1 << 20;  // no model's context is longer
 constexpr std::size_t kMaxModelNameBytes = 128;
 
-// One table of the file: takes keys out one by one; what is left over is not known.
-class Section {
- public:
-  Section(const std::string& path, std::string title, const toml::table& table)
-      : path_(path), title_(std::move(title)), table_(table) {}
-
-  runtime::Error wrong(const toml::node& at, std::string_view key, const std::string& what) const {
-    return failure(ErrorKind::kInvalid, path_ + ":" + std::to_string(at.source().begin.line) + ": " + title_ +
-                                            (key.empty() ? "" : "." + std::string(key)) + ": " + what);
-  }
-  runtime::Error missing(std::string_view key, const std::string& what) const { return wrong(table_, key, what); }
-  const toml::node& node() const { return table_; }
-
-  const toml::node* find(std::string_view key) {
-    known_.insert(std::string(key));
-    return table_.get(key);
-  }
-  Status read(std::string_view key, std::string& out) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return runtime::done();
-    if (!node->is_string()) return wrong(*node, key, "must be a text in quotes");
-    out = node->as_string()->get();
-    return runtime::done();
-  }
-  Status read(std::string_view key, bool& out) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return runtime::done();
-    if (!node->is_boolean()) return wrong(*node, key, "must be true or false");
-    out = node->as_boolean()->get();
-    return runtime::done();
-  }
-  template <class Integer>
-  Status read_integer(std::string_view key, std::int64_t least, std::int64_t most, Integer& out) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return runtime::done();
-    CONSORT_TRY(const std::int64_t value, integer(*node, key, least, most));
-    out = static_cast<Integer>(value);
-    return runtime::done();
-  }
-  Outcome<std::int64_t> integer(const toml::node& node, std::string_view key, std::int64_t least,
-                                std::int64_t most) const {
-    if (!node.is_integer() || node.as_integer()->get() < least || node.as_integer()->get() > most) {
-      return wrong(node, key, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
-    }
-    return node.as_integer()->get();
-  }
-  // A text with a unit.
-  template <class T>
-  Status read_quantity(std::string_view key, Outcome<T> (*parse)(std::string_view), T& out) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return runtime::done();
-    if (!node->is_string()) return wrong(*node, key, "must be a text with a unit, in quotes");
-    auto value = parse(node->as_string()->get());
-    if (!value.ok()) return wrong(*node, key, value.error().text);
-    out = *value;
-    return runtime::done();
-  }
-  // Names become file names and log lines.
-  Status read_name(std::string_view key, std::string& out) {
-    CONSORT_RETURN_IF_ERROR(read(key, out));
-    const toml::node* node = find(key);
-    if (node == nullptr) return missing(key, "is missing");
-    const bool good = !out.empty() && out.size() <= kMaxNameBytes && out.front() != '.' && out.front() != '-' &&
-                      out.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;
-    if (!good) {
-      return wrong(*node, key,
-                   "\"" + out + "\" must be 1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit");
-    }
-    return runtime::done();
-  }
-  Status finish() const {
-    for (const auto& [key, node] : table_) {
-      if (known_.count(std::string(key.str())) != 0) continue;
-      std::string names;
-      for (const auto& known : known_) names += (names.empty() ? "" : ", ") + known;
-      return wrong(node, key.str(), "is not known here; known are " + names);
-    }
-    return runtime::done();
-  }
-
- private:
-  const std::string& path_;
-  std::string title_;
-  const toml::table& table_;
-  std::set<std::string> known_;
-};
-
-Status read_columns(Section& section, ColumnMode& out) {
+Status read_columns(TomlSection& section, ColumnMode& out) {
   const toml::node* node = section.find("columns");
   if (node == nullptr) return runtime::done();
   if (const auto* text = node->as_string()) {
@@ -132,7 +41,7 @@ Status read_columns(Section& section, ColumnMode& out) {
 }
 
 Status read_cluster(const toml::table& table, ClusterConfig& config) {
-  Section section(config.path, "cluster", table);
+  TomlSection section(config.path, "cluster", table);
   CONSORT_RETURN_IF_ERROR(section.read_name("name", config.name));
   CONSORT_RETURN_IF_ERROR(section.read("model", config.model));
   CONSORT_RETURN_IF_ERROR(section.read_integer("replicas", 1, kMaxReplicas, config.replicas));
@@ -167,7 +76,7 @@ Status read_cluster(const toml::table& table, ClusterConfig& config) {
 bool is_loopback_address(const std::string& host) { return host.starts_with("127.") || host == "::1"; }
 
 Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& config) {
-  Section section(config.path, "gateway", table);
+  TomlSection section(config.path, "gateway", table);
   GatewayConfig& gateway = config.gateway;
   CONSORT_RETURN_IF_ERROR(section.read("host", gateway.host));
   CONSORT_RETURN_IF_ERROR(section.read_integer("port", 0, 65535, gateway.port));
@@ -198,7 +107,7 @@ Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& c
   return runtime::done();
 }
 
-Status read_roles(Section& section, NodeRoles& roles) {
+Status read_roles(TomlSection& section, NodeRoles& roles) {
   const toml::node* node = section.find("roles");
   if (node == nullptr) return section.missing("roles", "is missing; like [\"trunk\", \"experts\"]");
   const toml::array* list = node->as_array();
@@ -223,7 +132,7 @@ Status read_roles(Section& section, NodeRoles& roles) {
   return runtime::done();
 }
 
-Status read_cores(Section& section, std::vector<int>& cores) {
+Status read_cores(TomlSection& section, std::vector<int>& cores) {
   const toml::node* node = section.find("cores");
   if (node == nullptr) return runtime::done();
   const toml::array* list = node->as_array();
@@ -238,18 +147,18 @@ Status read_cores(Section& section, std::vector<int>& cores) {
   return runtime::done();
 }
 
-Status read_shape(const std::string& path, Section& section, LinkShape& shape) {
+Status read_shape(const std::string& path, TomlSection& section, LinkShape& shape) {
   const toml::node* node = section.find("shape");
   if (node == nullptr) return runtime::done();
   if (!node->is_table()) return section.wrong(*node, "shape", "must be like { delay = \"500us\", rate = \"1Gbit\" }");
-  Section inner(path, "node.shape", *node->as_table());
+  TomlSection inner(path, "node.shape", *node->as_table());
   CONSORT_RETURN_IF_ERROR(inner.read_quantity("delay", parse_duration, shape.delay));
   CONSORT_RETURN_IF_ERROR(inner.read_quantity("rate", parse_rate, shape.bytes_per_second));
   if (inner.find("rate") != nullptr && shape.bytes_per_second == 0) return inner.missing("rate", "must not be zero");
   return inner.finish();
 }
 
-Status read_host(Section& section, const ClusterConfig& config, IsOwnAddress own, NodeConfig& out) {
+Status read_host(TomlSection& section, const ClusterConfig& config, IsOwnAddress own, NodeConfig& out) {
   CONSORT_RETURN_IF_ERROR(section.read("host", out.host));
   const toml::node* node = section.find("host");
   if (node == nullptr || out.host.empty()) return section.missing("host", "is missing; \"127.0.0.1\" is this machine");
@@ -269,7 +178,7 @@ Status read_host(Section& section, const ClusterConfig& config, IsOwnAddress own
 }
 
 Status read_node(const toml::table& table, const ClusterConfig& config, IsOwnAddress own, NodeConfig& out) {
-  Section section(config.path, "node", table);
+  TomlSection section(config.path, "node", table);
   CONSORT_RETURN_IF_ERROR(section.read_name("name", out.name));
   if (config.find(out.name) != nullptr) {
     return section.wrong(*section.find("name"), "name", "\"" + out.name + "\" is the name of two nodes");
@@ -360,7 +269,7 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   const toml::table& root = parsed.table();
   ClusterConfig config;
   config.path = path;
-  Section top(config.path, "file", root);
+  TomlSection top(config.path, "file", root);
   const toml::node* cluster = top.find("cluster");
   const toml::node* nodes = top.find("node");
   const toml::node* gateway = top.find("gateway");
