@@ -96,6 +96,12 @@ struct TraceOptions {
 };
 int run_trace(const TraceOptions& options);
 
+struct RunOptions {
+  std::string job_file;
+  bool json = false;  // the summary
+};
+int run_job(const RunOptions& options);
+
 struct SimulateOptions {
   std::string cluster_file;
   std::uint64_t seed = 1;

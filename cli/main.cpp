@@ -35,6 +35,7 @@ struct Options {
   TokenizeOptions tokenize;
   std::string doctor_cluster;
   TraceOptions trace;
+  RunOptions run;
   SimulateOptions simulate;
   ProcessOptions process;
   KeysOptions keys;
@@ -84,6 +85,11 @@ void add_cluster_commands(CLI::App& app, Options& o) {
   trace->add_option("--out", o.trace.out, "where to write the JSON")->required();
   trace->add_option("--milliseconds", o.trace.duration, "how long to record")->capture_default_str();
   trace->final_callback([&o] { o.chosen = [&o] { return run_trace(o.trace); }; });
+
+  auto* run = app.add_subcommand("run", "answer the lines of a file; interrupted and started again it goes on");
+  run->add_option("file", o.run.job_file, "job file (TOML)")->required()->check(CLI::ExistingFile);
+  run->add_flag("--json", o.run.json, "the summary as one JSON object");
+  run->final_callback([&o] { o.chosen = [&o] { return run_job(o.run); }; });
 
   auto* simulate = app.add_subcommand("simulate", "run a cluster file in virtual time from a seed");
   simulate->add_option("file", o.simulate.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
