@@ -87,7 +87,11 @@ struct TokenizeOptions {
 };
 int run_tokenize(const TokenizeOptions& options);
 
-int run_doctor(const std::string& cluster_file);
+struct DoctorOptions {
+  std::string cluster_file;  // empty: this machine alone
+  bool json = false;
+};
+int run_doctor(const DoctorOptions& options);
 
 struct TraceOptions {
   std::string cluster_file;
@@ -130,5 +134,11 @@ int run_agent_process(const ProcessOptions& options);
 int run_coordinator_process(const ProcessOptions& options);
 int run_worker_process(const ProcessOptions& options);
 int run_gateway_process(const ProcessOptions& options);
+// Run over ssh by `up`, `down` and `doctor` of another machine: an order on standard input, an answer on standard
+// output.
+int run_host_report();
+int run_host_start();
+int run_host_look();
+int run_host_end();
 
 }  // namespace consort::cli

@@ -33,7 +33,7 @@ struct Options {
   LogitsOptions logits;
   InspectOptions inspect;
   TokenizeOptions tokenize;
-  std::string doctor_cluster;
+  DoctorOptions doctor;
   TraceOptions trace;
   RunOptions run;
   SimulateOptions simulate;
@@ -150,9 +150,12 @@ void add_model_commands(CLI::App& app, Options& o) {
   tokenize->add_option("--ids", o.tokenize.ids, "ids to decode")->excludes(text);
   tokenize->final_callback([&o] { o.chosen = [&o] { return run_tokenize(o.tokenize); }; });
 
-  auto* doctor = app.add_subcommand("doctor", "what this machine has for Consort, and what is missing");
-  doctor->add_option("file", o.doctor_cluster, "cluster file to check too")->check(CLI::ExistingFile);
-  doctor->final_callback([&o] { o.chosen = [&o] { return run_doctor(o.doctor_cluster); }; });
+  auto* doctor =
+      app.add_subcommand("doctor", "what each machine has for Consort, and the command that mends what is missing");
+  doctor->add_option("file", o.doctor.cluster_file, "cluster file: its machines are looked at too")
+      ->check(CLI::ExistingFile);
+  doctor->add_flag("--json", o.doctor.json, "one JSON object instead of lines");
+  doctor->final_callback([&o] { o.chosen = [&o] { return run_doctor(o.doctor); }; });
 }
 
 void add_keys_commands(CLI::App& app, Options& o) {
@@ -186,6 +189,15 @@ void add_process_commands(CLI::App& app, Options& o) {
   add("coordinator-process", run_coordinator_process);
   add("worker-process", run_worker_process);
   add("gateway-process", run_gateway_process);
+  const auto add_host = [&](const char* name, int (*run)()) {
+    auto* command = app.add_subcommand(name, "run over ssh by `consort` of another machine, not by people");
+    command->group("");
+    command->final_callback([&o, run] { o.chosen = run; });
+  };
+  add_host("host-report", run_host_report);
+  add_host("host-start", run_host_start);
+  add_host("host-look", run_host_look);
+  add_host("host-end", run_host_end);
 }
 
 }  // namespace

@@ -88,7 +88,8 @@ Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& c
   if (!config.gateway_index()) {
     return section.missing("", "no node has the role gateway: add it to the roles of the node that is to serve");
   }
-  if (gateway.host != "0.0.0.0" && gateway.host != "::" && !own(gateway.host)) {
+  const bool is_checked_here = !config.is_elsewhere(config.nodes[*config.gateway_index()].host);
+  if (is_checked_here && gateway.host != "0.0.0.0" && gateway.host != "::" && !own(gateway.host)) {
     return section.missing("host", "\"" + gateway.host + "\" is no address of this machine; 127.0.0.1 always is");
   }
   if (!is_loopback_address(gateway.host) && !gateway.insecure) {
@@ -104,6 +105,60 @@ Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& c
   if (!good_name) return section.missing("model_name", "must be up to 128 of A-Z, a-z, 0-9, '.', '_', '-', ':', '@'");
   if (gateway.request_deadline < std::chrono::seconds(1))
     return section.missing("request_deadline", "must be 1s or more");
+  return runtime::done();
+}
+
+// They go to ssh and to a shell there.
+bool is_ssh_destination(const std::string& text) {
+  return !text.empty() && text.front() != '-' &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@:%/") ==
+             std::string::npos;
+}
+
+Status read_host_section(const toml::table& table, IsOwnAddress own, ClusterConfig& config) {
+  TomlSection section(config.path, "host", table);
+  HostConfig host;
+  CONSORT_RETURN_IF_ERROR(section.read("address", host.address));
+  CONSORT_RETURN_IF_ERROR(section.read("ssh", host.ssh));
+  CONSORT_RETURN_IF_ERROR(section.read("program", host.program));
+  CONSORT_RETURN_IF_ERROR(section.read("model", host.model));
+  CONSORT_RETURN_IF_ERROR(section.read("state", host.state));
+  CONSORT_RETURN_IF_ERROR(section.finish());
+  if (!is_ipv4_address(host.address)) {
+    return section.missing("address", "must be an IPv4 address, on which the machine's nodes are reached");
+  }
+  if (host.ssh.empty()) host.ssh = host.address;
+  if (!is_ssh_destination(host.ssh)) {
+    return section.missing("ssh", "must be what ssh is given, like \"name\" or \"user@name\"");
+  }
+  if (host.program.empty()) return section.missing("program", "must not be empty");
+  for (const auto& [key, path] : {std::pair("model", host.model), std::pair("state", host.state)}) {
+    if (!path.empty() && path.front() != '/') return section.missing(key, "must be an absolute path there");
+  }
+  if (config.is_elsewhere(host.address)) {
+    return section.missing("address", "\"" + host.address + "\" has two sections [[host]]");
+  }
+  if (!own(host.address)) config.hosts.push_back(std::move(host));
+  return runtime::done();
+}
+
+// Nodes on several machines must all be reached from each other.
+Status check_hosts(const toml::node& at, const ClusterConfig& config) {
+  const auto wrong = [&](const std::string& what) {
+    return failure(ErrorKind::kInvalid, config.path + ":" + std::to_string(at.source().begin.line) + ": " + what);
+  };
+  for (const HostConfig& host : config.hosts) {
+    const bool has_node =
+        std::ranges::any_of(config.nodes, [&](const NodeConfig& n) { return n.host == host.address; });
+    if (!has_node) return wrong("host: no node has the host \"" + host.address + "\"");
+  }
+  if (config.hosts.empty()) return runtime::done();
+  for (const NodeConfig& node : config.nodes) {
+    if (is_loopback_address(node.host) || node.host == "localhost") {
+      return wrong("node.host: node " + node.name + " is at \"" + node.host +
+                   "\", where nodes of other machines cannot reach it: give this machine's address in their network");
+    }
+  }
   return runtime::done();
 }
 
@@ -162,11 +217,10 @@ Status read_host(TomlSection& section, const ClusterConfig& config, IsOwnAddress
   CONSORT_RETURN_IF_ERROR(section.read("host", out.host));
   const toml::node* node = section.find("host");
   if (node == nullptr || out.host.empty()) return section.missing("host", "is missing; \"127.0.0.1\" is this machine");
-  if (!own(out.host)) {
+  if (!own(out.host) && !config.is_elsewhere(out.host)) {
     return section.wrong(*node, "host",
-                         "\"" + out.host +
-                             "\" is another machine; for now all nodes must run on this one, "
-                             "so give 127.0.0.1 or one of its addresses");
+                         "\"" + out.host + "\" is another machine: give it a section [[host]] with address = \"" +
+                             out.host + "\", so that `consort up` can start its nodes over ssh");
   }
   if (!is_private_address(out.host) && !config.trust_network) {
     return section.wrong(*node, "host",
@@ -243,6 +297,10 @@ const NodeConfig* ClusterConfig::find(std::string_view node) const {
   const auto at = std::find_if(nodes.begin(), nodes.end(), [&](const NodeConfig& n) { return n.name == node; });
   return at == nodes.end() ? nullptr : &*at;
 }
+const HostConfig* ClusterConfig::find_host(std::string_view address) const {
+  const auto at = std::ranges::find(hosts, address, &HostConfig::address);
+  return at == hosts.end() ? nullptr : &*at;
+}
 std::size_t ClusterConfig::coordinator_index() const {
   const auto at = std::find_if(nodes.begin(), nodes.end(), [](const NodeConfig& n) { return n.roles.coordinator; });
   return static_cast<std::size_t>(at - nodes.begin());
@@ -273,12 +331,21 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   const toml::node* cluster = top.find("cluster");
   const toml::node* nodes = top.find("node");
   const toml::node* gateway = top.find("gateway");
+  const toml::node* hosts = top.find("host");
   CONSORT_RETURN_IF_ERROR(top.finish());
   if (cluster == nullptr || !cluster->is_table()) return top.missing("cluster", "a section [cluster] is missing");
   if (nodes == nullptr || !nodes->is_array_of_tables()) {
     return top.missing("node", "there must be one section [[node]] for every node");
   }
   CONSORT_RETURN_IF_ERROR(read_cluster(*cluster->as_table(), config));
+  if (hosts != nullptr && !hosts->is_array_of_tables()) {
+    return top.wrong(*hosts, "host", "must be sections [[host]], one for every other machine");
+  }
+  if (hosts != nullptr) {
+    for (const auto& host : *hosts->as_array()) {
+      CONSORT_RETURN_IF_ERROR(read_host_section(*host.as_table(), own, config));
+    }
+  }
   if (nodes->as_array()->size() > kMaxNodes) {
     return top.wrong(*nodes, "node", "there are more than " + std::to_string(kMaxNodes) + " nodes");
   }
@@ -288,6 +355,7 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
     config.nodes.push_back(std::move(one));
   }
   CONSORT_RETURN_IF_ERROR(check_roles(*nodes, config));
+  CONSORT_RETURN_IF_ERROR(check_hosts(*nodes, config));
   if (gateway != nullptr) {
     if (!gateway->is_table()) return top.wrong(*gateway, "gateway", "must be one section [gateway]");
     CONSORT_RETURN_IF_ERROR(read_gateway(*gateway->as_table(), own, config));

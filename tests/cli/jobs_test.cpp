@@ -23,8 +23,8 @@ std::string line_with(const std::string& body) {
 TEST_CASE("the body of a job's line is kept letter by letter, wherever it stands") {
   const std::string body = R"({ "model":"m", "top_p" : 0.30000000000000004, "prompt":"} \" ] \\", "x":[{"body":1}] })";
   const std::string head = R"("custom_id":"a,}\"{","method":"POST","url":"/v1/completions")";
-  for (const std::string& text :
-       {"{" + head + ",\"body\":" + body + "}", "{\"body\" : " + body + " ," + head + "}", " {\t\"body\":" + body + ", " + head + "}\r"}) {
+  for (const std::string& text : {"{" + head + ",\"body\":" + body + "}", "{\"body\" : " + body + " ," + head + "}",
+                                  " {\t\"body\":" + body + ", " + head + "}\r"}) {
     CAPTURE(text);
     const auto line = parse_job_line(text);
     REQUIRE(line.ok());
@@ -34,15 +34,15 @@ TEST_CASE("the body of a job's line is kept letter by letter, wherever it stands
 }
 
 TEST_CASE("a key of a job's line that is written with escapes is not mistaken") {
-  const auto line = parse_job_line(
-      R"({"custom_id":"a","method":"POST","url":"/v1/completions","bod\u0079":{"model":"m"}})");
+  const auto line =
+      parse_job_line(R"({"custom_id":"a","method":"POST","url":"/v1/completions","bod\u0079":{"model":"m"}})");
   REQUIRE(!line.ok());
   CHECK(line.error().text == "'body' must be an object");
 }
 
 TEST_CASE("what is not in the batch format is refused in words") {
-  for (const std::string& text : {std::string("{\"custom_id\":\"a\""), std::string("3"), line_with("[1]"), line_with("null"),
-                                  std::string("{\"custom_id\":\"\xff\"}"), std::string(4000, '[')}) {
+  for (const std::string& text : {std::string("{\"custom_id\":\"a\""), std::string("3"), line_with("[1]"),
+                                  line_with("null"), std::string("{\"custom_id\":\"\xff\"}"), std::string(4000, '[')}) {
     CAPTURE(text);
     CHECK(!parse_job_line(text).ok());
   }
@@ -56,13 +56,14 @@ TEST_CASE("a job refuses what the HTTP service refuses, and streams") {
   CHECK(refusal_of_body(R"({"model":"m"})").param == "prompt");
   CHECK(refusal_of_body(R"({"model":"n","prompt":"x"})").status == 404);
   CHECK(refusal_of_body(R"({"model":"m","prompt":"x","stream":true})").param == "stream");
-  CHECK(std::holds_alternative<AnswerCall>(call_of({"a", AnswerShape::kCompletion, R"({"model":"m","prompt":"x"})"}, "m")));
+  CHECK(std::holds_alternative<AnswerCall>(
+      call_of({"a", AnswerShape::kCompletion, R"({"model":"m","prompt":"x"})"}, "m")));
 }
 
 TEST_CASE("a job reads back the answers that it wrote") {
-  const std::string text = format_job_answer(
-      {"0123456789abcdef", 12, "quote\" and \n", 200, "req_1",
-       R"({"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}})"});
+  const std::string text =
+      format_job_answer({"0123456789abcdef", 12, "quote\" and \n", 200, "req_1",
+                         R"({"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}})"});
   CHECK(text.find('\n') == text.size() - 1);
   const auto record = read_job_answer(text.substr(0, text.size() - 1));
   REQUIRE(record);
@@ -94,8 +95,8 @@ TEST_CASE("a job's input that changes while the job runs is noticed") {
 }
 
 TEST_CASE("paths of a job file are relative to it") {
-  const auto job = parse_job_file("[job]\ninput = \"in\"\noutput = \"/x/out\"\ncluster = \"../c.toml\"\npatience = \"2min\"\n",
-                                  "/a/b/job.toml");
+  const auto job = parse_job_file(
+      "[job]\ninput = \"in\"\noutput = \"/x/out\"\ncluster = \"../c.toml\"\npatience = \"2min\"\n", "/a/b/job.toml");
   REQUIRE(job.ok());
   CHECK(job->input == "/a/b/in");
   CHECK(job->output == "/x/out");
