@@ -85,7 +85,8 @@ Finding open_files() {
 
 Finding data_link() {
   auto link = transport::UcxLink::open(runtime::NodeId{1}, runtime::Incarnation{1});
-  if (!link.ok()) return {false, "UCX", link.error().text, "apt-get install libucx0"};
+  if (!link.ok())
+    return {false, "UCX", link.error().text, "unset UCX_TLS UCX_NET_DEVICES; ucx_info -d shows what UCX finds"};
   std::string first_line = (*link)->settings();
   first_line = first_line.substr(0, first_line.find('\n'));
   return {true, "UCX", "opens a worker; " + first_line, ""};
