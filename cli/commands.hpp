@@ -101,7 +101,11 @@ struct TokenizeOptions {
 };
 int run_tokenize(const TokenizeOptions& options);
 
-int run_doctor(const std::string& cluster_file);
+struct DoctorOptions {
+  std::string cluster_file;  // empty: this machine alone
+  bool json = false;
+};
+int run_doctor(const DoctorOptions& options);
 
 struct TraceOptions {
   std::string cluster_file;
@@ -109,6 +113,12 @@ struct TraceOptions {
   std::chrono::milliseconds duration{2000};
 };
 int run_trace(const TraceOptions& options);
+
+struct RunOptions {
+  std::string job_file;
+  bool json = false;  // the summary
+};
+int run_job(const RunOptions& options);
 
 struct SimulateOptions {
   std::string cluster_file;
@@ -147,5 +157,11 @@ int run_agent_process(const ProcessOptions& options);
 int run_coordinator_process(const ProcessOptions& options);
 int run_worker_process(const ProcessOptions& options);
 int run_gateway_process(const ProcessOptions& options);
+// Run over ssh by `up`, `down` and `doctor` of another machine: an order on standard input, an answer on standard
+// output.
+int run_host_report();
+int run_host_start();
+int run_host_look();
+int run_host_end();
 
 }  // namespace consort::cli

@@ -34,10 +34,11 @@ struct Options {
   LogitsOptions logits;
   InspectOptions inspect;
   TokenizeOptions tokenize;
-  std::string doctor_cluster;
+  DoctorOptions doctor;
   TraceOptions trace;
   TopOptions top;
   DrainOptions drain;
+  RunOptions run;
   SimulateOptions simulate;
   ProcessOptions process;
   KeysOptions keys;
@@ -108,6 +109,11 @@ void add_cluster_commands(CLI::App& app, Options& o) {
       ->excludes(milliseconds);
   trace->final_callback([&o] { o.chosen = [&o] { return run_trace(o.trace); }; });
 
+  auto* run = app.add_subcommand("run", "answer the lines of a file; interrupted and started again it goes on");
+  run->add_option("file", o.run.job_file, "job file (TOML)")->required()->check(CLI::ExistingFile);
+  run->add_flag("--json", o.run.json, "the summary as one JSON object");
+  run->final_callback([&o] { o.chosen = [&o] { return run_job(o.run); }; });
+
   auto* simulate = app.add_subcommand("simulate", "run a cluster file in virtual time from a seed");
   simulate->add_option("file", o.simulate.cluster_file, "cluster file (TOML)")->required()->check(CLI::ExistingFile);
   simulate->add_option("--seed", o.simulate.seed, "everything random comes from it")->capture_default_str();
@@ -167,9 +173,12 @@ void add_model_commands(CLI::App& app, Options& o) {
   tokenize->add_option("--ids", o.tokenize.ids, "ids to decode")->excludes(text);
   tokenize->final_callback([&o] { o.chosen = [&o] { return run_tokenize(o.tokenize); }; });
 
-  auto* doctor = app.add_subcommand("doctor", "what this machine has for Consort, and what is missing");
-  doctor->add_option("file", o.doctor_cluster, "cluster file to check too")->check(CLI::ExistingFile);
-  doctor->final_callback([&o] { o.chosen = [&o] { return run_doctor(o.doctor_cluster); }; });
+  auto* doctor =
+      app.add_subcommand("doctor", "what each machine has for Consort, and the command that mends what is missing");
+  doctor->add_option("file", o.doctor.cluster_file, "cluster file: its machines are looked at too")
+      ->check(CLI::ExistingFile);
+  doctor->add_flag("--json", o.doctor.json, "one JSON object instead of lines");
+  doctor->final_callback([&o] { o.chosen = [&o] { return run_doctor(o.doctor); }; });
 }
 
 void add_limits(CLI::App& command, KeysOptions& keys) {
@@ -228,6 +237,15 @@ void add_process_commands(CLI::App& app, Options& o) {
   add("coordinator-process", run_coordinator_process);
   add("worker-process", run_worker_process);
   add("gateway-process", run_gateway_process);
+  const auto add_host = [&](const char* name, int (*run)()) {
+    auto* command = app.add_subcommand(name, "run over ssh by `consort` of another machine, not by people");
+    command->group("");
+    command->final_callback([&o, run] { o.chosen = run; });
+  };
+  add_host("host-report", run_host_report);
+  add_host("host-start", run_host_start);
+  add_host("host-look", run_host_look);
+  add_host("host-end", run_host_end);
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
-// `consort up` and `consort down`: start the agents of this host, wait until a real token has crossed every node; end
+// `consort up` and `consort down`: start the agents of all hosts, wait until a real token has crossed every node; end
 // them. SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <map>
 
+#include "cli/agents.hpp"
 #include "cli/cluster_table.hpp"
 #include "cli/commands.hpp"
 #include "cli/house/child_process.hpp"
@@ -23,8 +25,8 @@ using runtime::Status;
 namespace {
 
 constexpr auto kPollEvery = std::chrono::milliseconds(100);
+constexpr auto kFarPollEvery = std::chrono::seconds(1);  // over ssh
 constexpr auto kStatusDeadline = std::chrono::seconds(2);
-constexpr auto kShutdownDeadline = std::chrono::seconds(5);
 constexpr auto kWarmUpDeadline = std::chrono::seconds(60);
 constexpr auto kGatewayPatience = std::chrono::seconds(5);  // without its process: an agent starts it again much sooner
 
@@ -33,7 +35,8 @@ volatile std::sig_atomic_t stop_asked = 0;
 void on_stop_signal(int) { stop_asked = 1; }
 
 Outcome<UpChoices> choices_of(const UpOptions& options, const ClusterState& state) {
-  UpChoices choices{std::filesystem::absolute(options.cluster_file).string(), options.no_restart, options.insecure, ""};
+  UpChoices choices{std::filesystem::absolute(options.cluster_file).string(), options.no_restart, options.insecure, "",
+                    ""};
   const auto checkpoint = model::Checkpoint::open(state.config.model);
   if (!checkpoint.ok()) return checkpoint.error();
   if (!options.numeric_plan_file.empty()) {
@@ -44,17 +47,9 @@ Outcome<UpChoices> choices_of(const UpOptions& options, const ClusterState& stat
   return choices;
 }
 
-// What an earlier `up` left of it would be taken for the new one's.
-void forget_gateway(const ClusterState& state) {
-  std::filesystem::remove(state.folder.address_file(kGatewayProcess));
-  std::filesystem::remove(state.folder.pid_file(kGatewayProcess));
-}
-
 Status start_agents(const ClusterState& state) {
   for (const auto& agent : state.processes.agents) {
-    CONSORT_TRY(const int pid, start_detached({"agent-process", "--state", state.folder.path(), "--name", agent.name},
-                                              state.folder.log_file(agent.name)));
-    CONSORT_RETURN_IF_ERROR(StateFolder::write(state.folder.pid_file(agent.name), std::to_string(pid) + "\n"));
+    if (!state.config.is_elsewhere(agent.host)) CONSORT_RETURN_IF_ERROR(start_agent(state, agent.name));
   }
   return runtime::done();
 }
@@ -82,20 +77,13 @@ bool all_ready(const cluster::ClusterView& view) {
   return !view.members.empty();
 }
 
-std::string logs_of(const ClusterState& state) {
-  std::string text;
-  for (const auto& process : state.processes.started()) text += log_tail(state, process.name);
-  return text;
-}
-
 // Until every node is ready and one token has crossed them all.
-Status wait_ready(const ClusterState& state, Client& client, std::chrono::steady_clock::time_point deadline) {
+Status wait_ready(const ClusterState& state, Client& client, Agents& agents,
+                  std::chrono::steady_clock::time_point deadline) {
   ProgressLines lines;
   std::string last_trouble = "the coordinator does not answer";
   while (stop_asked == 0 && std::chrono::steady_clock::now() < deadline) {
-    for (const auto& agent : state.processes.agents) {
-      if (!state.folder.living_process(agent.name)) return failure(ErrorKind::kInternal, agent.name + " ended");
-    }
+    CONSORT_RETURN_IF_ERROR(agents.check_start());
     const auto report = client.ask(
         runtime::RefTo<cluster::CoordinatorProtocol>{
             {state.processes.coordinator.node, {}, cluster::actor_id(cluster::Role::kCoordinator)}},
@@ -118,45 +106,45 @@ Status wait_ready(const ClusterState& state, Client& client, std::chrono::steady
                  "the cluster is not ready in time" + (last_trouble.empty() ? std::string() : ": " + last_trouble));
 }
 
+// Where the HTTP service is, once it would serve a request; nothing before. Of another machine's it is kept here too.
+Outcome<std::optional<std::string>> gateway_url(const ClusterState& state, const Elsewhere& elsewhere) {
+  const std::string file = state.folder.address_file(kGatewayProcess);
+  if (elsewhere.is_elsewhere(*state.processes.gateway)) {
+    CONSORT_TRY(const HostSeen seen, elsewhere.look(*state.config.find_host(state.processes.gateway->host)));
+    if (seen.gateway_url.empty()) return std::optional<std::string>();
+    CONSORT_RETURN_IF_ERROR(StateFolder::write(file, seen.gateway_url + "\n"));
+  }
+  auto url = StateFolder::read_if_there(file);
+  if (url) url->resize(std::min(url->size(), url->find('\n')));
+  return url;
+}
+
 // Until the HTTP service would serve a request, where there is one.
-Status wait_gateway(const ClusterState& state, Client& client, std::chrono::steady_clock::time_point deadline) {
+Status wait_gateway(const ClusterState& state, const Elsewhere& elsewhere, Client& client,
+                    std::chrono::steady_clock::time_point deadline) {
   if (!state.processes.gateway) return runtime::done();
-  const std::string address_file = state.folder.address_file(kGatewayProcess);
+  const bool is_elsewhere = elsewhere.is_elsewhere(*state.processes.gateway);
   auto last_alive = std::chrono::steady_clock::now();
   while (stop_asked == 0 && std::chrono::steady_clock::now() < deadline) {
-    if (state.folder.living_process(kGatewayProcess)) last_alive = std::chrono::steady_clock::now();
-    if (const auto url = StateFolder::read_if_there(address_file)) {
-      std::fprintf(stderr, "  %-12s %s/v1\n", "gateway", url->substr(0, url->find('\n')).c_str());
+    if (is_elsewhere || state.folder.living_process(kGatewayProcess)) last_alive = std::chrono::steady_clock::now();
+    CONSORT_TRY(const auto url, gateway_url(state, elsewhere));
+    if (url) {
+      std::fprintf(stderr, "  %-12s %s/v1\n", "gateway", url->c_str());
       return runtime::done();
     }
     if (std::chrono::steady_clock::now() - last_alive > kGatewayPatience) {
       return failure(ErrorKind::kInvalid, "the gateway does not start");
     }
-    client.turn_until([] { return stop_asked != 0; }, kPollEvery);
+    client.turn_until([] { return stop_asked != 0; }, is_elsewhere ? kFarPollEvery : kPollEvery);
   }
   if (stop_asked != 0) return failure(ErrorKind::kCancelled, "interrupted");
   return failure(ErrorKind::kTimedOut, "the gateway does not serve in time");
 }
 
-bool an_agent_lives(const ClusterState& state) {
-  for (const auto& agent : state.processes.agents) {
-    const auto pid = state.folder.living_process(agent.name);
-    if (pid && is_running(*pid)) return true;
-  }
-  return false;
-}
-
-void take_down(const ClusterState& state, Client& client) {
-  for (const auto& agent : state.processes.agents) {
-    const runtime::RefTo<cluster::NodeAgentProtocol> ref{
-        {agent.node, {}, cluster::actor_id(cluster::Role::kNodeAgent)}};
-    (void)client.ask(ref, cluster::Shutdown{}, kShutdownDeadline);  // where it does not answer, it is killed below
-  }
-  const auto deadline = std::chrono::steady_clock::now() + kShutdownDeadline;
-  while (an_agent_lives(state) && std::chrono::steady_clock::now() < deadline) {
-    client.turn_until([] { return false; }, kPollEvery);
-  }
+// What was started before something failed, without a connection to it.
+void end_all(const ClusterState& state, const Elsewhere& elsewhere) {
   kill_leftovers(state);
+  for (const auto& trouble : elsewhere.end()) std::fprintf(stderr, "%s\n", trouble.c_str());
 }
 
 }  // namespace
@@ -175,25 +163,30 @@ int run_up(const UpOptions& options) {
   }
   const auto choices = choices_of(options, *state);
   if (!choices.ok()) return wrong_use(choices.error().text);
+  Elsewhere elsewhere(*state);
+  const Status looked = elsewhere.look_around();
+  if (!looked.ok()) return wrong_use(looked.error().text);
   Status prepared = state->folder.create();
   if (prepared.ok()) prepared = state->keep(*choices);
-  if (prepared.ok()) prepared = prepare_control_plane(*state);
-  if (prepared.ok()) forget_gateway(*state);
-  if (prepared.ok()) prepared = start_agents(*state);
+  if (prepared.ok()) prepared = prepare_control_plane(*state, elsewhere.ports());
   if (!prepared.ok()) return job_failed(prepared.error().text);
+  forget_gateway(state->folder);
   std::signal(SIGINT, on_stop_signal);
   std::signal(SIGTERM, on_stop_signal);
-  const auto client = Client::open(*state);
+  Status started = start_agents(*state);
+  if (started.ok()) started = elsewhere.start(*choices);
+  const auto client = started.ok() ? Client::open(*state) : Outcome<std::unique_ptr<Client>>(started.error());
   if (!client.ok()) {
-    kill_leftovers(*state);
+    end_all(*state, elsewhere);
     return job_failed(client.error().text);
   }
+  Agents agents(*state, elsewhere, **client);
   const auto deadline = std::chrono::steady_clock::now() + options.ready_deadline;
-  Status ready = wait_ready(*state, **client, deadline);
-  if (ready.ok()) ready = wait_gateway(*state, **client, deadline);
+  Status ready = wait_ready(*state, **client, agents, deadline);
+  if (ready.ok()) ready = wait_gateway(*state, elsewhere, **client, deadline);
   if (!ready.ok()) {
-    const std::string logs = logs_of(*state);
-    take_down(*state, **client);
+    const std::string logs = agents.logs();
+    agents.take_down();
     return job_failed(ready.error().text + "\n" + logs);
   }
   std::fprintf(stderr, "cluster '%s' is ready: a token has crossed every node\n", state->config.name.c_str());
@@ -201,33 +194,32 @@ int run_up(const UpOptions& options) {
   std::fprintf(stderr, "Ctrl-C takes it down\n");
   while (stop_asked == 0) {
     (*client)->turn_until([] { return stop_asked != 0; }, std::chrono::seconds(1));
-    if (stop_asked == 0 && !an_agent_lives(*state)) {
-      kill_leftovers(*state);
+    if (stop_asked == 0) agents.say_changes();
+    if (stop_asked == 0 && !agents.any_lives()) {
+      end_all(*state, elsewhere);
       std::fprintf(stderr, "cluster '%s' was taken down from elsewhere\n", state->config.name.c_str());
       return kExitOk;
     }
   }
-  take_down(*state, **client);
+  agents.take_down();
   return kExitOk;
 }
 
 int run_down(const DownOptions& options) {
   const auto state = ClusterState::of_file(options.cluster_file);
   if (!state.ok()) return wrong_use(state.error().text);
-  bool any = false;
-  for (const auto& process : state->processes.started())
-    any = any || state->folder.living_process(process.name).has_value();
-  if (!any) {
-    std::fprintf(stderr, "cluster '%s' is not up\n", state->config.name.c_str());
-    return kExitOk;
-  }
+  const Elsewhere elsewhere(*state);
   const auto client = Client::open(*state);
-  if (client.ok()) {
-    take_down(*state, **client);
-  } else {
-    kill_leftovers(*state);
+  bool any = false;
+  for (const auto& process : state->processes.started()) {
+    any = any || state->folder.living_process(process.name).has_value();
   }
-  std::fprintf(stderr, "cluster '%s' is down\n", state->config.name.c_str());
+  if (client.ok() && (any || !elsewhere.hosts().empty())) {
+    any = Agents(*state, elsewhere, **client).take_down() || any;
+  } else {
+    end_all(*state, elsewhere);
+  }
+  std::fprintf(stderr, "cluster '%s' is %s\n", state->config.name.c_str(), any ? "down" : "not up");
   return kExitOk;
 }
 

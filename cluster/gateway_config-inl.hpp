@@ -10,6 +10,7 @@
 
 namespace consort::cluster {
 
+bool is_loopback_address(const std::string& host);
 // After the nodes were read. `own` tells which addresses are this machine's.
 runtime::Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& config);
 runtime::Status read_price(const toml::table& table, ClusterConfig& config);

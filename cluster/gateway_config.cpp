@@ -15,9 +15,9 @@ namespace {
 constexpr std::int64_t kMaxDefaultTokens = 1 << 20;  // no model's context is longer
 constexpr std::size_t kMaxModelNameBytes = 128;
 
-bool is_loopback_address(const std::string& host) { return host.starts_with("127.") || host == "::1"; }
-
 }  // namespace
+
+bool is_loopback_address(const std::string& host) { return host.starts_with("127.") || host == "::1"; }
 
 Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& config) {
   TomlSection section(config.path, "gateway", table);
@@ -34,7 +34,8 @@ Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& c
   if (!config.gateway_index()) {
     return section.missing("", "no node has the role gateway: add it to the roles of the node that is to serve");
   }
-  if (gateway.host != "0.0.0.0" && gateway.host != "::" && !own(gateway.host)) {
+  const bool is_checked_here = !config.is_elsewhere(config.nodes[*config.gateway_index()].host);
+  if (is_checked_here && gateway.host != "0.0.0.0" && gateway.host != "::" && !own(gateway.host)) {
     return section.missing("host", "\"" + gateway.host + "\" is no address of this machine; 127.0.0.1 always is");
   }
   if (gateway.tls_certificate.empty() != gateway.tls_key.empty()) {

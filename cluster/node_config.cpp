@@ -88,6 +88,60 @@ Status read_batcher(const toml::table& table, ClusterConfig& config) {
   return section.finish();
 }
 
+// They go to ssh and to a shell there.
+bool is_ssh_destination(const std::string& text) {
+  return !text.empty() && text.front() != '-' &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@:%/") ==
+             std::string::npos;
+}
+
+Status read_host_section(const toml::table& table, IsOwnAddress own, ClusterConfig& config) {
+  TomlSection section(config.path, "host", table);
+  HostConfig host;
+  CONSORT_RETURN_IF_ERROR(section.read("address", host.address));
+  CONSORT_RETURN_IF_ERROR(section.read("ssh", host.ssh));
+  CONSORT_RETURN_IF_ERROR(section.read("program", host.program));
+  CONSORT_RETURN_IF_ERROR(section.read("model", host.model));
+  CONSORT_RETURN_IF_ERROR(section.read("state", host.state));
+  CONSORT_RETURN_IF_ERROR(section.finish());
+  if (!is_ipv4_address(host.address)) {
+    return section.missing("address", "must be an IPv4 address, on which the machine's nodes are reached");
+  }
+  if (host.ssh.empty()) host.ssh = host.address;
+  if (!is_ssh_destination(host.ssh)) {
+    return section.missing("ssh", "must be what ssh is given, like \"name\" or \"user@name\"");
+  }
+  if (host.program.empty()) return section.missing("program", "must not be empty");
+  for (const auto& [key, path] : {std::pair("model", host.model), std::pair("state", host.state)}) {
+    if (!path.empty() && path.front() != '/') return section.missing(key, "must be an absolute path there");
+  }
+  if (config.is_elsewhere(host.address)) {
+    return section.missing("address", "\"" + host.address + "\" has two sections [[host]]");
+  }
+  if (!own(host.address)) config.hosts.push_back(std::move(host));
+  return runtime::done();
+}
+
+// Nodes on several machines must all be reached from each other.
+Status check_hosts(const toml::node& at, const ClusterConfig& config) {
+  const auto wrong = [&](const std::string& what) {
+    return failure(ErrorKind::kInvalid, config.path + ":" + std::to_string(at.source().begin.line) + ": " + what);
+  };
+  for (const HostConfig& host : config.hosts) {
+    const bool has_node =
+        std::ranges::any_of(config.nodes, [&](const NodeConfig& n) { return n.host == host.address; });
+    if (!has_node) return wrong("host: no node has the host \"" + host.address + "\"");
+  }
+  if (config.hosts.empty()) return runtime::done();
+  for (const NodeConfig& node : config.nodes) {
+    if (is_loopback_address(node.host) || node.host == "localhost") {
+      return wrong("node.host: node " + node.name + " is at \"" + node.host +
+                   "\", where nodes of other machines cannot reach it: give this machine's address in their network");
+    }
+  }
+  return runtime::done();
+}
+
 Status read_roles(TomlSection& section, NodeRoles& roles) {
   const toml::node* node = section.find("roles");
   if (node == nullptr) return section.missing("roles", "is missing; like [\"trunk\", \"experts\"]");
@@ -143,11 +197,10 @@ Status read_host(TomlSection& section, const ClusterConfig& config, IsOwnAddress
   CONSORT_RETURN_IF_ERROR(section.read("host", out.host));
   const toml::node* node = section.find("host");
   if (node == nullptr || out.host.empty()) return section.missing("host", "is missing; \"127.0.0.1\" is this machine");
-  if (!own(out.host)) {
+  if (!own(out.host) && !config.is_elsewhere(out.host)) {
     return section.wrong(*node, "host",
-                         "\"" + out.host +
-                             "\" is another machine; for now all nodes must run on this one, "
-                             "so give 127.0.0.1 or one of its addresses");
+                         "\"" + out.host + "\" is another machine: give it a section [[host]] with address = \"" +
+                             out.host + "\", so that `consort up` can start its nodes over ssh");
   }
   if (!is_private_address(out.host) && !config.trust_network) {
     return section.wrong(*node, "host",
@@ -225,6 +278,10 @@ const NodeConfig* ClusterConfig::find(std::string_view node) const {
   const auto at = std::find_if(nodes.begin(), nodes.end(), [&](const NodeConfig& n) { return n.name == node; });
   return at == nodes.end() ? nullptr : &*at;
 }
+const HostConfig* ClusterConfig::find_host(std::string_view address) const {
+  const auto at = std::ranges::find(hosts, address, &HostConfig::address);
+  return at == hosts.end() ? nullptr : &*at;
+}
 std::size_t ClusterConfig::coordinator_index() const {
   const auto at = std::find_if(nodes.begin(), nodes.end(), [](const NodeConfig& n) { return n.roles.coordinator; });
   return static_cast<std::size_t>(at - nodes.begin());
@@ -257,12 +314,21 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   const toml::node* gateway = top.find("gateway");
   const toml::node* price = top.find("price");
   const toml::node* batcher = top.find("batcher");
+  const toml::node* hosts = top.find("host");
   CONSORT_RETURN_IF_ERROR(top.finish());
   if (cluster == nullptr || !cluster->is_table()) return top.missing("cluster", "a section [cluster] is missing");
   if (nodes == nullptr || !nodes->is_array_of_tables()) {
     return top.missing("node", "there must be one section [[node]] for every node");
   }
   CONSORT_RETURN_IF_ERROR(read_cluster(*cluster->as_table(), config));
+  if (hosts != nullptr && !hosts->is_array_of_tables()) {
+    return top.wrong(*hosts, "host", "must be sections [[host]], one for every other machine");
+  }
+  if (hosts != nullptr) {
+    for (const auto& host : *hosts->as_array()) {
+      CONSORT_RETURN_IF_ERROR(read_host_section(*host.as_table(), own, config));
+    }
+  }
   if (nodes->as_array()->size() > kMaxNodes) {
     return top.wrong(*nodes, "node", "there are more than " + std::to_string(kMaxNodes) + " nodes");
   }
@@ -272,6 +338,7 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
     config.nodes.push_back(std::move(one));
   }
   CONSORT_RETURN_IF_ERROR(check_roles(*nodes, config));
+  CONSORT_RETURN_IF_ERROR(check_hosts(*nodes, config));
   if (gateway != nullptr) {
     if (!gateway->is_table()) return top.wrong(*gateway, "gateway", "must be one section [gateway]");
     CONSORT_RETURN_IF_ERROR(read_gateway(*gateway->as_table(), own, config));

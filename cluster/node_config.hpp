@@ -43,6 +43,15 @@ struct NodeConfig {
   std::optional<Money> machine_cost_per_hour;
 };
 
+// How `consort up` reaches another machine, and what is where there.
+struct HostConfig {
+  std::string address;  // as the `host` of its nodes
+  std::string ssh;      // what ssh is given; the address where it is not set
+  std::string program = "consort";
+  std::string model;  // directory there; empty: as on this machine
+  std::string state;  // the cluster's state folder there; empty: where `up` would put it on that machine
+};
+
 // The HTTP service of the node with the role gateway.
 struct GatewayConfig {
   std::string host = "127.0.0.1";
@@ -78,9 +87,13 @@ struct ClusterConfig {
   GatewayConfig gateway;
   PriceList price;
   BatcherConfig batcher;
+  std::vector<HostConfig> hosts;  // other machines
   std::vector<NodeConfig> nodes;
 
   const NodeConfig* find(std::string_view node) const;
+  const HostConfig* find_host(std::string_view address) const;
+  // Is it another machine than the one that read the file?
+  bool is_elsewhere(std::string_view address) const { return find_host(address) != nullptr; }
   // Workers count from 1 in the order of the file.
   static constexpr runtime::NodeId node_id(std::size_t index) {
     return runtime::NodeId{static_cast<std::uint32_t>(index) + 1};
@@ -94,7 +107,8 @@ struct ClusterConfig {
 using IsOwnAddress = bool (*)(const std::string& address);
 bool is_own_address(const std::string& address);
 
-// kInvalid with "file:line: key: what is wrong and what to do".
+// kInvalid with "file:line: key: what is wrong and what to do". A section [[host]] whose address is this machine's own
+// is passed over, so that one file serves all machines.
 runtime::Outcome<ClusterConfig> read_cluster_config(const std::string& path, IsOwnAddress own = is_own_address);
 runtime::Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::string& path,
                                                      IsOwnAddress own = is_own_address);

@@ -63,6 +63,11 @@ bool is_own_address(const std::string& text) {
   return address && (is_loopback(*address) || is_interface(*address));
 }
 
+bool is_ipv4_address(const std::string& text) {
+  const auto address = parse(text);
+  return address && address->family == AF_INET;
+}
+
 bool is_private_address(const std::string& text) {
   const auto address = parse(text);
   if (!address) return text == "localhost";  // another name may lead anywhere

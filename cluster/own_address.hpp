@@ -6,6 +6,7 @@
 
 namespace consort::cluster {
 
+bool is_ipv4_address(const std::string& text);
 bool is_private_address(const std::string& address);
 
 }  // namespace consort::cluster

@@ -52,6 +52,18 @@ bool is_running(int pid) {
   return ::kill(pid, 0) == 0;
 }
 
+runtime::Outcome<int> start_agent(const ClusterState& state, const std::string& agent) {
+  CONSORT_TRY(const int pid, start_detached({"agent-process", "--state", state.folder.path(), "--name", agent},
+                                            state.folder.log_file(agent)));
+  CONSORT_RETURN_IF_ERROR(StateFolder::write(state.folder.pid_file(agent), std::to_string(pid) + "\n"));
+  return pid;
+}
+
+void forget_gateway(const StateFolder& folder) {
+  ::unlink(folder.address_file(kGatewayProcess).c_str());
+  ::unlink(folder.pid_file(kGatewayProcess).c_str());
+}
+
 void kill_leftovers(const ClusterState& state) {
   std::vector<int> killed;
   const auto kill_process = [&](const std::string& process) {

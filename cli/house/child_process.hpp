@@ -14,6 +14,10 @@ namespace consort::cli {
 // Starts this program with the arguments in a session of its own; output goes to `log_file`.
 runtime::Outcome<int> start_detached(const std::vector<std::string>& arguments, const std::string& log_file);
 bool is_running(int pid);
+// An agent of this host, detached, with its pid file.
+runtime::Outcome<int> start_agent(const ClusterState& state, const std::string& agent);
+// What an earlier `up` left of the Gateway would be taken for the new one's.
+void forget_gateway(const StateFolder& folder);
 
 // Kills every process whose pid file says that it lives, agents first, so that nothing is started again; waits for
 // them.

@@ -77,6 +77,8 @@ Client::Asker& Client::asker() { return *parts_->asker; }
 
 runtime::Instant Client::now() const { return parts_->clock.now(); }
 
+bool Client::hears(runtime::NodeId process) const { return parts_->control.link->connected(process); }
+
 bool Client::turn_until(const std::function<bool()>& done, runtime::Duration deadline) {
   return parts_->loop.run_until(done, parts_->clock.now() + deadline);
 }

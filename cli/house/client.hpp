@@ -48,6 +48,8 @@ class Client {
                                  actors::StreamEvents events);
   void stop(runtime::ActorRef actor);
   runtime::Instant now() const;
+  // Is this process connected to it? False at first, and soon after it has ended.
+  bool hears(runtime::NodeId process) const;
 
   static constexpr runtime::Duration kAnswerSlack = std::chrono::milliseconds(500);  // the ask's own timer comes first
 

@@ -17,6 +17,7 @@ struct UpChoices {
   std::string config_path;  // of the cluster file, absolute: the model's path is relative to it
   bool no_restart = false;
   bool insecure = false;     // the Gateway may listen where others can read along
+  std::string model;         // where the host of this folder has it; empty: where the cluster file says
   std::string numeric_plan;  // JSON; empty: decided at the first up
 };
 
@@ -32,6 +33,7 @@ struct ClusterState {
   static runtime::Outcome<ClusterState> of_folder(const std::string& state_dir);
   // Copies the file and the choices into the folder, where of_folder finds them.
   runtime::Status keep(const UpChoices& kept) const;
+  static std::string options_text(const UpChoices& choices);  // as it is kept
 };
 
 }  // namespace consort::cli

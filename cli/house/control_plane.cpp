@@ -32,25 +32,6 @@ Outcome<CurveKeys> keys_of(const ClusterState& state, std::string_view process) 
   return transport::read_key_file(file);
 }
 
-// A port that nobody uses now. Another program may take it before our process binds it; that process then says so.
-Outcome<int> free_port(const std::string& host) {
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (socket < 0) return failure(ErrorKind::kInternal, std::string("no socket: ") + std::strerror(errno));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  socklen_t length = sizeof address;
-  const bool found = ::inet_pton(AF_INET, host.c_str(), &address.sin_addr) == 1 &&
-                     ::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
-                     ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0;
-  const int error = errno;
-  ::close(socket);
-  if (!found) {
-    return failure(ErrorKind::kInvalid, "host " + host + ": no port can be bound there (" + std::strerror(error) +
-                                            "): give an IPv4 address of this machine");
-  }
-  return static_cast<int>(ntohs(address.sin_port));
-}
-
 Outcome<std::string> address_text(const ClusterState& state, const std::string& process) {
   auto text = StateFolder::read(state.folder.address_file(process));
   if (!text.ok()) {
@@ -68,12 +49,42 @@ ControlLink as_control_link(std::unique_ptr<ZmqLink> link) {
 
 }  // namespace
 
-Status prepare_control_plane(const ClusterState& state) {
+Outcome<std::vector<int>> free_ports(const std::string& host, std::size_t count) {
+  std::vector<int> sockets;  // open until all are found, so that no port comes twice
+  std::vector<int> ports;
+  int error = 0;
+  while (ports.size() < count && error == 0) {
+    const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    socklen_t length = sizeof address;
+    const bool found = socket >= 0 && ::inet_pton(AF_INET, host.c_str(), &address.sin_addr) == 1 &&
+                       ::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+                       ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0;
+    if (!found) error = errno != 0 ? errno : EINVAL;
+    if (socket >= 0) sockets.push_back(socket);
+    if (found) ports.push_back(ntohs(address.sin_port));
+  }
+  for (const int socket : sockets) ::close(socket);
+  if (error == 0) return ports;
+  return failure(ErrorKind::kInvalid, "host " + host + ": no port can be bound there (" + std::strerror(error) +
+                                          "): give an IPv4 address of that machine");
+}
+
+Status prepare_control_plane(const ClusterState& state, PortsByHost ports_elsewhere) {
   std::vector<AllowedKey> allowed;
+  PortsByHost ports = std::move(ports_elsewhere);
+  for (const auto& agent : state.processes.agents) {
+    if (ports.contains(agent.host)) continue;
+    CONSORT_TRY(ports[agent.host], free_ports(agent.host, state.processes.of_host(agent.host).size()));
+  }
   for (const auto& process : state.processes.all()) {
     CONSORT_TRY(const CurveKeys keys, keys_of(state, process.name));
     allowed.push_back({process.name, KeyRole::kNode, process.node, keys.public_key});
-    CONSORT_TRY(const int port, free_port(process.host));
+    auto& free = ports.at(process.host);
+    if (free.empty()) return failure(ErrorKind::kInternal, "host " + process.host + ": there are too few free ports");
+    const int port = free.back();
+    free.pop_back();
     const auto address = ZmqLink::make_address({"tcp://" + process.host + ":" + std::to_string(port), keys.public_key});
     const std::string_view text(reinterpret_cast<const char*>(address.bytes.data()), address.bytes.size());
     CONSORT_RETURN_IF_ERROR(StateFolder::write(state.folder.address_file(process.name), text));

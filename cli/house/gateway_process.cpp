@@ -66,12 +66,12 @@ GatewayProcess::~GatewayProcess() {
   if (parts_->control.source != nullptr) parts_->loop.remove_source(*parts_->control.source);
 }
 
-Outcome<std::unique_ptr<GatewayProcess>> GatewayProcess::open(const ClusterState& state) {
+Outcome<std::unique_ptr<GatewayProcess>> GatewayProcess::open(const ClusterState& state, std::string_view key_of) {
   CONSORT_TRY(actors::GatewaySettings settings, settings_of(state.config));
   auto parts = std::make_unique<Parts>();
   parts->context_tokens = settings.context_tokens;
   parts->has_thinking_switch = settings.format.ok() && settings.format->name().starts_with("v3.1");
-  CONSORT_TRY(parts->control, open_client_link(state, kGatewayProcess, parts->node));
+  CONSORT_TRY(parts->control, open_client_link(state, key_of, parts->node));
   parts->env.control = parts->control.link.get();
   parts->env.device = &parts->device;
   parts->loop.set_env(parts->env);
@@ -106,6 +106,10 @@ void GatewayProcess::run(const std::function<void()>& on_serving) {
   }
   on_serving();
   parts_->loop.run(runtime::Duration::zero());
+}
+
+bool GatewayProcess::turn_until(const std::function<bool()>& done, runtime::Duration deadline) {
+  return parts_->loop.run_until(done, parts_->clock.now() + deadline);
 }
 
 std::string served_name(const cluster::ClusterConfig& config) {

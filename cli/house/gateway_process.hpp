@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "actors/serving/request_port.hpp"
 #include "cli/house/cluster_state.hpp"
@@ -18,7 +19,9 @@ namespace consort::cli {
 class GatewayProcess {
  public:
   // Errors are of the start: the model's tokenizer and config, keys, addresses.
-  static runtime::Outcome<std::unique_ptr<GatewayProcess>> open(const ClusterState& state);
+  // `key_of` names the process or operator whose key it speaks with.
+  static runtime::Outcome<std::unique_ptr<GatewayProcess>> open(const ClusterState& state,
+                                                                std::string_view key_of = kGatewayProcess);
   ~GatewayProcess();
 
   std::shared_ptr<actors::RequestPort> port() const;
@@ -28,6 +31,8 @@ class GatewayProcess {
   std::shared_ptr<const runtime::MetricsSnapshot> metrics() const;  // from any thread
   // Until the process is told to end. `on_serving` is called once, when a request would be served for the first time.
   void run(const std::function<void()>& on_serving);
+  // Or instead, for a job: turns the loop until `done` holds; false: the deadline passed first.
+  bool turn_until(const std::function<bool()>& done, runtime::Duration deadline);
 
  private:
   struct Parts;

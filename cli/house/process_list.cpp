@@ -45,6 +45,12 @@ std::vector<ProcessPlace> ProcessList::all() const {
   return places;
 }
 
+std::vector<ProcessPlace> ProcessList::of_host(std::string_view host) const {
+  std::vector<ProcessPlace> places = started();
+  std::erase_if(places, [&](const ProcessPlace& place) { return place.host != host; });
+  return places;
+}
+
 std::vector<ProcessPlace> ProcessList::started() const {
   std::vector<ProcessPlace> places = all();
   if (gateway) places.push_back(*gateway);

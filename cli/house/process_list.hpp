@@ -32,8 +32,9 @@ struct ProcessList {
   // Refuses node names that other processes have.
   static runtime::Outcome<ProcessList> of(const cluster::ClusterConfig& config);
   const ProcessPlace& agent_of(std::string_view host) const;
-  std::vector<ProcessPlace> all() const;      // that others talk to: without the Gateway and the operator
-  std::vector<ProcessPlace> started() const;  // all that `up` starts: with the Gateway
+  std::vector<ProcessPlace> all() const;  // that others talk to: without the Gateway and the operator
+  std::vector<ProcessPlace> of_host(std::string_view host) const;  // of started()
+  std::vector<ProcessPlace> started() const;                       // all that `up` starts: with the Gateway
 };
 
 }  // namespace consort::cli

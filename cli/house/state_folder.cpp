@@ -74,6 +74,10 @@ Status StateFolder::write(const std::string& file, std::string_view text) {
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return failure(ErrorKind::kInvalid, "cannot write " + temporary + ": " + std::strerror(errno));
   Status status = write_all(fd, text, temporary);
+  // Else a power loss could leave the new name with nothing in it.
+  if (status.ok() && ::fsync(fd) != 0) {
+    status = failure(ErrorKind::kInvalid, "cannot sync " + temporary + ": " + std::strerror(errno));
+  }
   ::close(fd);
   if (status.ok() && ::rename(temporary.c_str(), file.c_str()) != 0) {
     status = failure(ErrorKind::kInvalid, "cannot write " + file + ": " + std::strerror(errno));

@@ -136,6 +136,13 @@ Refusal refusal_of(const actors::WorkFailed& failed) {
 
 bool is_worth_retrying(const Refusal& refusal) { return refusal.status == 429 || refusal.status == 503; }
 
+std::optional<Refusal> other_model(std::string_view asked, std::string_view served) {
+  if (asked == served) return std::nullopt;
+  return Refusal{
+      404, "not_found_error", "model_not_found", "model",
+      "there is no model '" + std::string(asked.substr(0, 128)) + "' here; there is '" + std::string(served) + "'"};
+}
+
 std::string model_json(std::string_view model, std::int64_t created) {
   return json::serialize(model_object(model, created));
 }

@@ -19,6 +19,8 @@ std::string error_json(const Refusal& refusal);
 Refusal refusal_of(const actors::WorkFailed& failed);
 // May a client send it again as it is? What passes by itself; not a deadline, which would only pass again.
 bool is_worth_retrying(const Refusal& refusal);
+// The refusal of a call that asks for another model than the one that is served.
+std::optional<Refusal> other_model(std::string_view asked, std::string_view served);
 
 std::string model_json(std::string_view model, std::int64_t created);
 std::string models_json(std::string_view model, std::int64_t created);

@@ -54,10 +54,7 @@ class WorkSink final : public actors::PortSink {
 };
 
 std::optional<Refusal> Session::unknown_model(std::string_view model) const {
-  if (model == server_.options.model) return std::nullopt;
-  return Refusal{
-      404, "not_found_error", "model_not_found", "model",
-      "there is no model '" + std::string(model.substr(0, 128)) + "' here; there is '" + server_.options.model + "'"};
+  return other_model(model, server_.options.model);
 }
 
 template <class Call>

@@ -171,10 +171,53 @@ TEST_CASE("duplicates are refused") {
   CHECK(contains(error_of(kCluster + kNode + "cores = [0, 0]\n"), "core 0 is there twice"));
 }
 
-TEST_CASE("another machine is refused for now") {
-  auto text = kCluster + kNode + "[[node]]\nname = \"far\"\nhost = \"192.168.7.7\"\nroles = [\"trunk\"]\n";
-  CHECK(contains(error_of(text), "lab.toml:9: node.host: \"192.168.7.7\" is another machine; for now"));
-  CHECK(error_of(text, everything_is_ours).empty());
+TEST_CASE("the example of two machines reads as written, on either of them") {
+  const std::string file = CONSORT_SOURCE_DIR "/examples/clusters/two-machines.toml";
+  const auto at_desk =
+      read_cluster_config(file, [](const std::string& a) { return a == "192.168.7.1" || a == "127.0.0.1"; });
+  REQUIRE_MESSAGE(at_desk.ok(), at_desk.error().text);
+  REQUIRE(at_desk->hosts.size() == 1);
+  CHECK(at_desk->hosts[0].ssh == "consort@attic");
+  const auto at_attic = read_cluster_config(file, everything_is_ours);
+  REQUIRE_MESSAGE(at_attic.ok(), at_attic.error().text);
+  CHECK(at_attic->hosts.empty());
+}
+
+TEST_CASE("another machine needs a section that says how it is reached") {
+  const std::string near =
+      "[[node]]\nname = \"desk\"\nhost = \"192.168.7.1\"\nroles = [\"coordinator\", \"batcher\"]\n";
+  const std::string far =
+      "[[node]]\nname = \"far\"\nhost = \"192.168.7.7\"\nroles = [\"trunk\", \"experts\", \"gateway\"]\n"
+      "[gateway]\nhost = \"192.168.7.7\"\ninsecure = true\n";
+  const auto only_near = [](const std::string& address) { return address == "192.168.7.1"; };
+  CHECK(contains(error_of(kCluster + near + far, only_near), "node.host: \"192.168.7.7\" is another machine: give it"));
+  const std::string host = "[[host]]\naddress = \"192.168.7.7\"\nssh = \"me@attic\"\nmodel = \"/m\"\n";
+  const auto config = parse_cluster_config(kCluster + host + near + far, "lab.toml", only_near);
+  REQUIRE_MESSAGE(config.ok(), error_of(kCluster + host + near + far, only_near));
+  REQUIRE(config->hosts.size() == 1);
+  CHECK(config->hosts[0].ssh == "me@attic");
+  CHECK(config->hosts[0].program == "consort");
+  CHECK(config->hosts[0].model == "/m");
+  CHECK(config->is_elsewhere("192.168.7.7"));
+  CHECK_FALSE(config->is_elsewhere("192.168.7.1"));
+  // Read on the other machine, the same section is of no use.
+  CHECK(parse_cluster_config(kCluster + host + near + far, "lab.toml", everything_is_ours)->hosts.empty());
+  SUBCASE("and no node of the others may be on loopback") {
+    CHECK(contains(error_of(kCluster + host + kNode + far), "cannot reach it"));
+  }
+  SUBCASE("what ssh would take for an option is refused") {
+    for (const std::string ssh : {"-oProxyCommand=x", "a b", "a;b", "$(a)"}) {
+      const std::string section = "[[host]]\naddress = \"192.168.7.7\"\nssh = \"" + ssh + "\"\n";
+      CHECK(contains(error_of(kCluster + section + near + far, only_near), "host.ssh: must be"));
+    }
+  }
+  SUBCASE("twice, without a node, with a name or a relative path it is refused") {
+    CHECK(contains(error_of(kCluster + host + host + near + far, only_near), "two sections"));
+    CHECK(contains(error_of(kCluster + host + kNode), "no node has the host"));
+    CHECK(contains(error_of(kCluster + "[[host]]\naddress = \"attic\"\n" + kNode), "host.address: must be an IPv4"));
+    const std::string section = "[[host]]\naddress = \"192.168.7.7\"\nstate = \"here\"\n";
+    CHECK(contains(error_of(kCluster + section + near + far, only_near), "host.state: must be an absolute path"));
+  }
 }
 
 TEST_CASE("a public address needs trust_network") {
