@@ -39,17 +39,6 @@ WorkFailure failure_of(ErrorKind kind) {
   }
 }
 
-// V3.1's template writes with or without a thought; of the others each has its one way.
-Outcome<model::ChatFormat> with_thinking(const model::ChatFormat& format, std::optional<bool> thinking) {
-  if (!thinking) return format;
-  const std::string name(format.name());
-  if (name.starts_with("v3.1")) return model::ChatFormat::named(*thinking ? "v3.1-thinking" : "v3.1");
-  const bool thinks = !format.answer_start().empty() || name == "r1-0528";
-  if (thinks == *thinking) return format;
-  return failure(ErrorKind::kInvalid, "this model's chat format, " + name + ", " +
-                                          (thinks ? "always thinks" : "has no thoughts") + ": that cannot be changed");
-}
-
 }  // namespace
 
 struct Gateway::Figures {
@@ -158,7 +147,7 @@ void Gateway::begin(RequestPort::Entry entry) {
     } else {
       const auto& chat = std::get<ChatPrompt>(prompt);
       if (!settings->format.ok()) return settings->format.error();
-      CONSORT_TRY(const model::ChatFormat format, with_thinking(*settings->format, chat.thinking));
+      CONSORT_TRY(const model::ChatFormat format, settings->format->with_thinking(chat.thinking));
       CONSORT_TRY(auto rendered, format.render(settings->tokenizer, chat.messages, chat.add_generation_prompt));
       made->begins_in_thought = format.answer_start().starts_with("<think>");
       made->prompts.push_back(std::move(rendered.ids));
