@@ -45,6 +45,15 @@ class ArrayUnpacker {
     left_ = left_.subspan(count * sizeof(T));
     return true;
   }
+  // One value.
+  template <class T>
+  requires std::is_trivially_copyable_v<T>
+  bool take(T& out) {
+    if (left_.size() < sizeof(T)) return false;
+    std::memcpy(&out, left_.data(), sizeof(T));
+    left_ = left_.subspan(sizeof(T));
+    return true;
+  }
   bool done() const { return left_.empty(); }
 
  private:

@@ -30,6 +30,11 @@ constexpr std::int64_t kMaxCore = 4095;
 constexpr double kMaxSlowdown = 1000;
 constexpr std::int64_t kMaxDefaultTokens = 1 << 20;  // no model's context is longer
 constexpr std::size_t kMaxModelNameBytes = 128;
+constexpr std::int64_t kMaxRunning = 256;  // sequences of one step
+constexpr std::int64_t kMaxQueued = 4096;  // each holds its prompt in memory
+constexpr std::int64_t kMaxQueuedTokens = std::int64_t{1} << 30;
+constexpr std::int64_t kLeastChunk = 8;   // fewer rows read every weight for next to nothing
+constexpr std::int64_t kMaxChunk = 2048;  // half of what a step may hold
 
 // One table of the file: takes keys out one by one; what is left over is not known.
 class Section {
@@ -61,6 +66,11 @@ class Section {
     if (!node->is_boolean()) return wrong(*node, key, "must be true or false");
     out = node->as_boolean()->get();
     return runtime::done();
+  }
+  template <class Integer>
+  Status read_integer(std::string_view key, std::int64_t least, std::int64_t most, std::optional<Integer>& out) {
+    if (find(key) == nullptr) return runtime::done();
+    return read_integer(key, least, most, out.emplace());
   }
   template <class Integer>
   Status read_integer(std::string_view key, std::int64_t least, std::int64_t most, Integer& out) {
@@ -196,6 +206,19 @@ Status read_gateway(const toml::table& table, IsOwnAddress own, ClusterConfig& c
   if (gateway.request_deadline < std::chrono::seconds(1))
     return section.missing("request_deadline", "must be 1s or more");
   return runtime::done();
+}
+
+Status read_batcher(const toml::table& table, ClusterConfig& config) {
+  Section section(config.path, "batcher", table);
+  BatcherConfig& batcher = config.batcher;
+  CONSORT_RETURN_IF_ERROR(section.read_integer("max_running", 1, kMaxRunning, batcher.max_running));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("max_queued", 1, kMaxQueued, batcher.max_queued));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("max_queued_tokens", 1, kMaxQueuedTokens, batcher.max_queued_tokens));
+  CONSORT_RETURN_IF_ERROR(section.read_integer("chunk_tokens", kLeastChunk, kMaxChunk, batcher.chunk_tokens));
+  bool prefix_cache = true;
+  CONSORT_RETURN_IF_ERROR(section.read("prefix_cache", prefix_cache));
+  if (section.find("prefix_cache") != nullptr) batcher.prefix_cache = prefix_cache;
+  return section.finish();
 }
 
 Status read_roles(Section& section, NodeRoles& roles) {
@@ -364,6 +387,7 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   const toml::node* cluster = top.find("cluster");
   const toml::node* nodes = top.find("node");
   const toml::node* gateway = top.find("gateway");
+  const toml::node* batcher = top.find("batcher");
   CONSORT_RETURN_IF_ERROR(top.finish());
   if (cluster == nullptr || !cluster->is_table()) return top.missing("cluster", "a section [cluster] is missing");
   if (nodes == nullptr || !nodes->is_array_of_tables()) {
@@ -382,6 +406,10 @@ Outcome<ClusterConfig> parse_cluster_config(std::string_view text, const std::st
   if (gateway != nullptr) {
     if (!gateway->is_table()) return top.wrong(*gateway, "gateway", "must be one section [gateway]");
     CONSORT_RETURN_IF_ERROR(read_gateway(*gateway->as_table(), own, config));
+  }
+  if (batcher != nullptr) {
+    if (!batcher->is_table()) return top.wrong(*batcher, "batcher", "must be one section [batcher]");
+    CONSORT_RETURN_IF_ERROR(read_batcher(*batcher->as_table(), config));
   }
   if (!config.model.empty()) {
     const std::filesystem::path model(config.model);

@@ -51,6 +51,15 @@ struct GatewayConfig {
   runtime::Duration request_deadline = std::chrono::minutes(10);  // as long as OpenAI's clients wait by default
 };
 
+// How many requests run and wait; the defaults are the Batcher's own where a field is none.
+struct BatcherConfig {
+  std::optional<std::uint32_t> max_running;        // requests that hold KV pages at once
+  std::optional<std::uint32_t> max_queued;         // requests that wait for their turn
+  std::optional<std::uint64_t> max_queued_tokens;  // of their prompts and what they may generate
+  std::optional<std::uint32_t> chunk_tokens;       // prompt rows of one step
+  std::optional<bool> prefix_cache;
+};
+
 struct ClusterConfig {
   std::string name;
   std::string path;   // of the file it came from; empty: from text
@@ -64,6 +73,7 @@ struct ClusterConfig {
   runtime::Duration heartbeat_every = std::chrono::milliseconds(100);
   runtime::Duration request_deadline = std::chrono::seconds(60);
   GatewayConfig gateway;
+  BatcherConfig batcher;
   std::vector<NodeConfig> nodes;
 
   const NodeConfig* find(std::string_view node) const;

@@ -149,7 +149,7 @@ Status check(const SamplingParams& params) {
 }
 
 runtime::Outcome<SampledToken> sample(std::span<const float> logits, const SamplingParams& params,
-                                      std::uint64_t position) {
+                                      std::uint64_t position, const LogitAdjustment& adjustment) {
   CONSORT_CHECK(!logits.empty());
   CONSORT_RETURN_IF_ERROR(check_logits(logits));
   const std::int32_t best = kernels::argmax(logits);
@@ -161,8 +161,21 @@ runtime::Outcome<SampledToken> sample(std::span<const float> logits, const Sampl
     const float logit = logits[static_cast<std::size_t>(token)];
     return static_cast<float>((static_cast<double>(logit) - static_cast<double>(largest_logit)) - log_sum);
   };
+  const auto choose = [&](std::span<const float> from, std::int32_t top) {
+    return params.temperature == 0.0F ? top : draw(from, from[static_cast<std::size_t>(top)], params, position);
+  };
   SampledToken result;
-  result.token = params.temperature == 0.0F ? best : draw(logits, largest_logit, params, position);
+  if (adjustment.is_empty()) {
+    result.token = choose(logits, best);
+  } else {
+    std::vector<float> adjusted(logits.begin(), logits.end());
+    adjust(adjusted, adjustment);
+    const std::int32_t top = kernels::argmax(adjusted);
+    if (!std::isfinite(adjusted[static_cast<std::size_t>(top)])) {
+      return runtime::failure(ErrorKind::kInternal, "the mask and the biases leave no token to sample");
+    }
+    result.token = choose(adjusted, top);
+  }
   result.logprob = logprob(result.token);
   if (params.top_logprobs > 0) {
     for (const std::int32_t token : largest(logits, static_cast<std::size_t>(params.top_logprobs))) {

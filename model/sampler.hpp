@@ -7,11 +7,13 @@
 #include <string_view>
 #include <vector>
 
+#include "model/logit_adjustment.hpp"
 #include "runtime/outcome.hpp"
 
 namespace consort::model {
 
-// Filters apply in the order of the fields: temperature, top_k, top_p, min_p; each sees what the one before has left.
+// A row's logits go through, in this order: logit_bias, repetition, frequency and presence penalties, the mask
+// (logit_adjustment.hpp), temperature, top_k, top_p, min_p; each sees what the one before has left.
 struct SamplingParams {
   float temperature = 1.0F;  // 0 = greedy: the largest logit, whatever the other fields say
   std::int32_t top_k = 0;    // keep the k most probable; 0 = all
@@ -29,7 +31,7 @@ runtime::Status check(const SamplingParams& params);
 
 struct TokenLogprob {
   std::int32_t token = 0;
-  float logprob = 0.0F;  // natural logarithm of softmax(logits)[token], before temperature and filters
+  float logprob = 0.0F;  // the model's own: ln softmax(logits)[token], before all that is done to logits
   bool operator==(const TokenLogprob&) const = default;
 };
 
@@ -40,12 +42,13 @@ struct SampledToken {
   bool operator==(const SampledToken&) const = default;
 };
 
-// One token for the position that the token will have in its sequence. logits [vocab] F32, not empty; params checked.
+// One token for the position that the token will have in its sequence. logits [vocab] F32, not empty; params and
+// adjustment checked. Log-probabilities are those of the unadjusted logits, as vLLM reports them by default.
 // Ties go to the lower index everywhere. Every step is canonical arithmetic in a fixed order, so equal logits give
 // equal bits on every machine. A row with NaN or +infinity, or without any finite value, is kInternal: something
-// upstream broke.
+// upstream broke; so is a mask that leaves no token.
 runtime::Outcome<SampledToken> sample(std::span<const float> logits, const SamplingParams& params,
-                                      std::uint64_t position);
+                                      std::uint64_t position, const LogitAdjustment& adjustment = {});
 
 // The number in [0, 1) that decides the token at this position: the top 53 bits of
 //   mix(mix(seed ^ 0xC0250127) + (position + 1) * 0x9E3779B97F4A7C15)

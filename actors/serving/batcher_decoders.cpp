@@ -87,12 +87,8 @@ void Batcher::open_ledger(NodeId node) {
 
 // Its requests begin again elsewhere from their committed tokens. Where the view still has it, a new ledger is tried.
 void Batcher::lose_decoder(NodeId node) {
-  for (const auto& [name, request] : requests_) {
-    if (request->decoder != node) continue;
-    unplace(*request);
-    ++request->moves;
-    ++counters_->decoder_moves;
-  }
+  const std::set<Turn> running = decoders_.at(node)->running;
+  for (const Turn& turn : running) move_elsewhere(*requests_.at(turn.second));
   decoders_.erase(node);
   after(kReopenAfter, [this] {
     follow_view();

@@ -52,11 +52,16 @@ std::vector<NodeId> without(const std::set<NodeId>& all, const std::set<NodeId>&
 // ------------------------------------------------------------------------------------------------------------
 
 void Batcher::on(ComputeLogits message, runtime::ReplyTo<LogitsComputed> reply) {
-  if (runtime::Status allowed = may_enter(message.ids); !allowed.ok()) return reply.reject(std::move(allowed).error());
-  Request& request = enter(std::move(message.ids), std::chrono::milliseconds(std::min(message.deadline_ms, kMaxJobMs)));
+  if (message.ids.empty()) return reply.reject({ErrorKind::kInvalid, "the prompt has no tokens"});
+  if (const auto refused = refuse_now(message.ids.size())) {
+    return reply.reject({ErrorKind::kExhausted, refused->text});
+  }
+  Request& request =
+      enter(std::move(message.ids), 0, std::chrono::milliseconds(std::min(message.deadline_ms, kMaxJobMs)));
   request.kind = RequestKind::kLogits;
   request.sampling.temperature = 0;
   request.logits_reply = std::move(reply);
+  enqueue(request);
   schedule();
 }
 
@@ -128,12 +133,13 @@ void Batcher::drive_warm_ups() {
           is_planned && peer != decoders_.end() && peer->second->is_open && !is_suspected(*peer->second);
       if (!is_here || job->warmed.contains(node) || job->asked.contains(node)) continue;
       job->asked.insert(node);
-      Request& request = enter({0}, job->deadline - now());
+      Request& request = enter({0}, 1, job->deadline - now());
       request.kind = RequestKind::kWarmUp;
-      request.max_new_tokens = 1;
+      request.priority = -kMaxPriority - 1;
       request.sampling.temperature = 0;
       request.warm_up = name;
       request.pinned = node;
+      enqueue(request);
     }
     cancel(job->timer);
     job->timer = after(std::min<runtime::Duration>(kWarmUpEvery, job->deadline - now()), [this] { schedule(); });

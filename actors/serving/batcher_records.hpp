@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "actors/serving/batcher.hpp"
+#include "actors/serving/step_pace.hpp"
+#include "model/penalties.hpp"
 
 namespace consort::actors {
 
@@ -37,6 +39,15 @@ struct Batcher::Request {
   model::SamplingParams sampling;
   std::uint32_t max_new_tokens = 0;
   std::vector<std::uint32_t> stop_ids;
+  std::int32_t priority = 0;
+  std::uint64_t cost() const { return std::uint64_t{prompt_count} + max_new_tokens; }  // tokens, for admission
+  Turn turn() const { return {priority, name}; }
+  std::optional<runtime::ReplyTo<GenerationAccepted>> accept_reply;  // while its constraint is compiled
+  std::optional<model::Penalties> penalties;
+  std::shared_ptr<model::TokenConstraint> constraint;
+  model::TokenMaskPtr mask;  // of the next token; null: all
+  bool lacks_mask = false;   // the device makes it
+  std::string cache_salt;
   runtime::Instant deadline;
   runtime::TimerId deadline_timer = 0;
   std::uint32_t credits = 0;
@@ -46,8 +57,12 @@ struct Batcher::Request {
   runtime::NodeId decoder;  // 0: nowhere
   std::uint64_t ledger = 0;
   PageLease lease;
-  std::uint32_t kv_length = 0;  // tokens whose KV the Decoder has
-  bool is_waiting = false;      // its last step lacked a part
+  std::uint32_t kv_length = 0;                 // tokens whose KV the Decoder has
+  std::size_t named_pages = 0;                 // of the lease, from the first on: offered to the cache
+  std::vector<PageName> names;                 // root, then of the full pages of tokens, as far as they were asked for
+  std::optional<std::uint32_t> cached_tokens;  // of the prompt, when it first ran
+  std::uint32_t preemptions = 0;
+  bool is_waiting = false;  // its last step lacked a part
   runtime::Instant retry_at;
   std::string waiting_for;
   std::uint32_t moves = 0;
@@ -67,6 +82,8 @@ struct Batcher::DecoderPeer {
   std::shared_ptr<PageLedger> ledger;
   LedgerOpened limits;
   std::shared_ptr<StepInFlight> step;  // at most one
+  std::set<Turn> running;              // requests placed here
+  StepPace pace;
   runtime::RefTo<DecoderProtocol> ref() const {
     return {{node, incarnation, cluster::actor_id(cluster::Role::kDecoder)}};
   }
@@ -76,6 +93,9 @@ struct Batcher::StepInFlight {
   std::uint64_t name = 0;
   runtime::NodeId decoder;
   std::uint64_t ledger = 0;
+  runtime::Instant began;
+  std::uint32_t decode_rows = 0;
+  std::uint32_t prompt_rows = 0;
   struct Row {
     std::uint64_t request = 0;
     std::uint32_t first_position = 0;
@@ -84,6 +104,13 @@ struct Batcher::StepInFlight {
   };
   std::vector<Row> rows;
   std::vector<PageLease> leases;  // pages stay taken until the Decoder has answered, whatever becomes of requests
+};
+
+// Where a request could run, with the pages for it.
+struct Batcher::Place {
+  DecoderPeer* peer = nullptr;  // null: nowhere for now
+  PageLease lease;
+  std::uint32_t cached_pages = 0;  // of the lease
 };
 
 struct Batcher::KeptLogits {

@@ -67,7 +67,7 @@ struct Decoder::Running {
 
   void keep_going(MicroBatch& batch, std::span<const std::size_t> leavers, runtime::Env& env,
                   runtime::Workers& workers);
-  void sample(MicroBatch& batch);
+  void sample(MicroBatch& batch, runtime::Workers& workers);
   void read_parts_needed(MicroBatch& batch, const model::PartsNeeded& needed);
 };
 
@@ -169,6 +169,8 @@ Status Decoder::begin(Running& step) {
     if (sequence.first_sampled_row > sequence.tokens.size())
       return failure(ErrorKind::kInvalid, "rows to sample that are not there");
     CONSORT_RETURN_IF_ERROR(model::check(sequence.sampling));
+    CONSORT_RETURN_IF_ERROR(
+        model::check(sequence.adjustment, static_cast<std::size_t>(parts_.trunk->config().vocab_size)));
     std::shared_ptr<Capture> capture;
     if (sequence.capture != 0) {
       auto& kept = captures_[sequence.capture];
@@ -277,7 +279,7 @@ void Decoder::Running::keep_going(MicroBatch& batch, std::span<const std::size_t
   if (const auto* needed = std::get_if<model::PartsNeeded>(&at)) {
     read_parts_needed(batch, *needed);
   } else {
-    sample(batch);
+    sample(batch, workers);
   }
 }
 
@@ -299,23 +301,36 @@ void Decoder::Running::read_parts_needed(MicroBatch& batch, const model::PartsNe
   batch.origins.assign(rows.begin(), rows.end());
 }
 
-void Decoder::Running::sample(MicroBatch& batch) {
+void Decoder::Running::sample(MicroBatch& batch, runtime::Workers& workers) {
   const runtime::ConstTensorView logits = batch.pass->logits();
   const auto origins = batch.pass->logit_origins();
+  const auto row_of = [&](std::size_t r) {
+    return std::span(logits.f32(static_cast<std::int64_t>(r)), static_cast<std::size_t>(logits.cols()));
+  };
+  std::vector<std::size_t> rows;  // to be sampled
   for (std::size_t r = 0; r < origins.size(); ++r) {
     const std::size_t s = origins[r].sequence;
-    const std::span<const float> row(logits.f32(static_cast<std::int64_t>(r)), static_cast<std::size_t>(logits.cols()));
-    if (captures[s]) captures[s]->keep_logits(origins[r].position, row);
+    if (captures[s]) captures[s]->keep_logits(origins[r].position, row_of(r));
     const StepSequence& sequence = message.sequences[s];
     if (origins[r].position < std::int64_t{sequence.first_position} + sequence.first_sampled_row) continue;
-    auto sampled = model::sample(row, sequence.sampling, static_cast<std::uint64_t>(origins[r].position + 1));
-    if (!sampled.ok()) {
-      batch.sampled.emplace_back(s, std::move(sampled).error());
-      continue;
-    }
-    batch.sampled.emplace_back(s, StepToken{static_cast<std::uint32_t>(sampled->token), sampled->logprob,
-                                            model::logits_crc(row), std::move(sampled->alternatives)});
+    rows.push_back(r);
+    batch.sampled.emplace_back(s, StepToken{});
   }
+  // A vocabulary is long: a row costs about as much as an expert.
+  workers.parallel_for(static_cast<std::int64_t>(rows.size()), [&](std::int64_t i) {
+    const std::size_t r = rows[static_cast<std::size_t>(i)];
+    auto& [s, token] = batch.sampled[batch.sampled.size() - rows.size() + static_cast<std::size_t>(i)];
+    const StepSequence& sequence = message.sequences[s];
+    const std::span<const float> row = row_of(r);
+    auto sampled =
+        model::sample(row, sequence.sampling, static_cast<std::uint64_t>(origins[r].position + 1), sequence.adjustment);
+    if (!sampled.ok()) {
+      token = std::move(sampled).error();
+    } else {
+      token = StepToken{static_cast<std::uint32_t>(sampled->token), sampled->logprob, model::logits_crc(row),
+                        std::move(sampled->alternatives)};
+    }
+  });
 }
 
 void Decoder::while_away(const RunningPtr& step, std::size_t b) {

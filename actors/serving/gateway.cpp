@@ -73,6 +73,7 @@ struct Gateway::Choice {
   model::AnswerText text;
   TokenStream* stream = nullptr;  // lives until it tells its end
   std::uint32_t tokens = 0;
+  std::uint32_t cached_tokens = 0;
   bool accepted = false;
   bool ended = false;
 };
@@ -218,6 +219,9 @@ void Gateway::start_choices(Work& work, const Prepared& made) {
       generation.prompt.assign(prompt.begin(), prompt.end());
       generation.sampling = request.sampling;
       generation.sampling.seed = seed + c * kSeedStep;
+      generation.penalties = request.penalties;
+      generation.priority = request.priority;
+      generation.cache_salt = request.cache_group + '\0' + request.cache_salt;
       generation.max_new_tokens = request.max_tokens.value_or(
           static_cast<std::uint32_t>(std::min<std::size_t>(settings_.default_max_tokens, context - prompt.size())));
       if (!request.ignore_eos) {
@@ -303,6 +307,7 @@ void Gateway::on_ended(std::uint64_t ticket, std::uint32_t number, const Generat
   Work& work = *found->second;
   Choice& choice = work.choices[number];
   choice.stream = nullptr;
+  choice.cached_tokens = end.cached_tokens;
   if (choice.ended) return;
   switch (end.reason) {
     case EndReason::kStop:
@@ -318,8 +323,8 @@ void Gateway::on_ended(std::uint64_t ticket, std::uint32_t number, const Generat
       return fail(ticket, WorkFailure::kDeadline, end.text);
     case EndReason::kCancelled:
     case EndReason::kFailed:
-      return fail(ticket, end.reason == EndReason::kFailed ? failure_of(end.kind) : WorkFailure::kUnavailable,
-                  end.text);
+      return fail(ticket, end.reason == EndReason::kFailed ? failure_of(end.kind) : WorkFailure::kUnavailable, end.text,
+                  std::chrono::milliseconds(end.come_again_ms));
   }
 }
 
@@ -328,8 +333,10 @@ void Gateway::end_choice(Work& work, std::uint32_t number, Finish finish) {
   (finish == Finish::kStop ? figures_->stopped : figures_->lengthened).add();
   work.tell(ChoiceEnded{number, finish});
   if (!std::ranges::all_of(work.choices, &Choice::ended)) return;
-  AnswerUsage usage{work.prompt_tokens, 0, 0};
-  for (const Choice& choice : work.choices) {
+  AnswerUsage usage{work.prompt_tokens, 0, 0, 0};
+  for (std::size_t c = 0; c < work.choices.size(); ++c) {
+    const Choice& choice = work.choices[c];
+    if (c % work.request->choices == 0) usage.cached_tokens += choice.cached_tokens;
     usage.completion_tokens += choice.tokens;
     usage.reasoning_tokens += choice.text.thought_tokens();
   }
@@ -338,9 +345,9 @@ void Gateway::end_choice(Work& work, std::uint32_t number, Finish finish) {
   close(work.ticket);
 }
 
-void Gateway::fail(std::uint64_t ticket, WorkFailure kind, std::string text) {
+void Gateway::fail(std::uint64_t ticket, WorkFailure kind, std::string text, std::chrono::milliseconds come_again) {
   figures_->failed.add();
-  works_.at(ticket)->sink->take(WorkFailed{kind, std::move(text)});
+  works_.at(ticket)->sink->take(WorkFailed{kind, std::move(text), come_again});
   close(ticket);
 }
 

@@ -55,7 +55,7 @@ class Gateway final : public runtime::ActorOf<Gateway, runtime::Protocol<>> {
   void on_token(std::uint64_t ticket, std::uint32_t choice, const GeneratedToken& token);
   void on_ended(std::uint64_t ticket, std::uint32_t choice, const GenerationEnded& end);
   void end_choice(Work& work, std::uint32_t choice, Finish finish);
-  void fail(std::uint64_t ticket, WorkFailure kind, std::string text);
+  void fail(std::uint64_t ticket, WorkFailure kind, std::string text, std::chrono::milliseconds come_again = {});
   void close(std::uint64_t ticket);
   TokenDetail detail_of(const GeneratedToken& token) const;
   void look_at_cluster();

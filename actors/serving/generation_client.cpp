@@ -31,6 +31,10 @@ void TokenStream::on_start() {
   message.stop_ids = request_.stop_ids;
   message.deadline_ms = static_cast<std::uint32_t>(std::max<std::int64_t>(1, request_.deadline.count()));
   message.credits = std::max(1u, request_.window_tokens);
+  message.penalties = request_.penalties;
+  message.constraint = request_.constraint;
+  message.priority = request_.priority;
+  message.cache_salt = request_.cache_salt;
   monitor(batcher_.ref, [this](runtime::Down down) {
     end(EndReason::kFailed, "the Batcher is gone: " + describe(down.reason), runtime::ErrorKind::kPeerDown);
   });
@@ -41,6 +45,15 @@ void TokenStream::on_start() {
       // It may have arrived all the same; a stream that nobody reads must not run on.
       tell(batcher_, CancelGeneration{stream_});
       return end(EndReason::kFailed, accepted.error().text, accepted.error().kind);
+    }
+    if (accepted->come_again_ms != 0) {
+      GenerationEnded full;
+      full.stream = stream_;
+      full.text = "the queue is full: " + std::to_string(accepted->waiting_before) + " requests wait already";
+      full.prompt_tokens = static_cast<std::uint32_t>(request_.prompt.size());
+      full.kind = runtime::ErrorKind::kExhausted;
+      full.come_again_ms = accepted->come_again_ms;
+      return finish(full);
     }
     if (!has_ended_ && events_.accepted) events_.accepted(accepted->waiting_before);
   });
@@ -85,8 +98,8 @@ void TokenStream::cancel() {
 }
 
 void TokenStream::end(EndReason reason, std::string text, runtime::ErrorKind kind) {
-  finish(
-      {stream_, reason, std::move(text), static_cast<std::uint32_t>(request_.prompt.size()), next_index_, 0, 0, kind});
+  finish({stream_, reason, std::move(text), static_cast<std::uint32_t>(request_.prompt.size()), next_index_, 0, 0, kind,
+          0, 0, 0});
 }
 
 void TokenStream::finish(const GenerationEnded& end) {

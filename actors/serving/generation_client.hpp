@@ -19,6 +19,10 @@ struct GenerationRequest {
   std::vector<std::uint32_t> stop_ids;  // empty: only max_new_tokens ends it
   std::chrono::milliseconds deadline = std::chrono::seconds(60);
   std::uint32_t window_tokens = 64;  // credit: tokens that may be under way to this client
+  model::PenaltyParams penalties;
+  model::ConstraintSpec constraint;
+  std::int32_t priority = 0;
+  std::string cache_salt;
 };
 
 struct GeneratedToken {

@@ -43,6 +43,9 @@ constexpr const char* kNoPayload = "a payload where there is none";
 Outcome<WireMessage> Codec<GenerateTokens>::encode(const GenerateTokens& message) {
   WireMessage out;
   if (message.stop_ids.size() > kMaxStopIds) return failure(ErrorKind::kInvalid, "more than 64 stop ids");
+  if (message.constraint.text.size() > model::kMaxConstraintBytes || message.cache_salt.size() > kMaxCacheSaltBytes) {
+    return failure(ErrorKind::kInvalid, "the constraint or the cache's salt is too long");
+  }
   CONSORT_TRY(out.metadata, write_metadata<wire::GenerateTokens>([&](auto to) {
                 to.setStream(message.stream);
                 to.setPromptCount(static_cast<std::uint32_t>(message.prompt.size()));
@@ -52,9 +55,21 @@ Outcome<WireMessage> Codec<GenerateTokens>::encode(const GenerateTokens& message
                 for (unsigned i = 0; i < stops.size(); ++i) stops.set(i, message.stop_ids[i]);
                 to.setDeadlineMs(message.deadline_ms);
                 to.setCredits(message.credits);
+                to.setFrequencyPenalty(message.penalties.frequency_penalty);
+                to.setPresencePenalty(message.penalties.presence_penalty);
+                to.setRepetitionPenalty(message.penalties.repetition_penalty);
+                to.setBiasCount(static_cast<std::uint32_t>(message.penalties.logit_bias.size()));
+                to.setPriority(message.priority);
+                to.setConstraintKind(static_cast<std::uint8_t>(message.constraint.kind));
+                to.setConstraintBytes(static_cast<std::uint32_t>(message.constraint.text.size()));
+                to.setBeginsInThought(message.constraint.begins_in_thought);
+                to.setSaltBytes(static_cast<std::uint32_t>(message.cache_salt.size()));
               }));
   ArrayPacker arrays;
   arrays.add(message.prompt);
+  arrays.add(message.penalties.logit_bias);
+  arrays.add(std::span(message.constraint.text.data(), message.constraint.text.size()));
+  arrays.add(std::span(message.cache_salt.data(), message.cache_salt.size()));
   out.payload = arrays.buffer();
   return out;
 }
@@ -71,11 +86,27 @@ Outcome<GenerateTokens> Codec<GenerateTokens>::decode(std::span<const std::byte>
         const auto stops = from.getStopIds();
         if (stops.size() > kMaxStopIds) return malformed("too many stop ids");
         for (const std::uint32_t id : stops) message.stop_ids.push_back(id);
-        ArrayUnpacker arrays(payload.bytes());
-        if (from.getPromptCount() > kMaxPromptTokens || !arrays.take(message.prompt, from.getPromptCount()) ||
-            !arrays.done()) {
-          return malformed("the prompt does not fit its count");
+        message.penalties.frequency_penalty = from.getFrequencyPenalty();
+        message.penalties.presence_penalty = from.getPresencePenalty();
+        message.penalties.repetition_penalty = from.getRepetitionPenalty();
+        message.priority = from.getPriority();
+        if (from.getConstraintKind() >= model::kConstraintKinds) return malformed("a constraint of no known kind");
+        message.constraint.kind = static_cast<model::ConstraintKind>(from.getConstraintKind());
+        message.constraint.begins_in_thought = from.getBeginsInThought();
+        if (from.getPromptCount() > kMaxPromptTokens || from.getBiasCount() > model::kMaxLogitBiases ||
+            from.getConstraintBytes() > model::kMaxConstraintBytes || from.getSaltBytes() > kMaxCacheSaltBytes) {
+          return malformed("counts out of range");
         }
+        ArrayUnpacker arrays(payload.bytes());
+        std::vector<char> text, salt;
+        if (!arrays.take(message.prompt, from.getPromptCount()) ||
+            !arrays.take(message.penalties.logit_bias, from.getBiasCount()) ||
+            !arrays.take(text, from.getConstraintBytes()) || !arrays.take(salt, from.getSaltBytes()) ||
+            !arrays.done()) {
+          return malformed("the payload does not fit its counts");
+        }
+        message.constraint.text.assign(text.begin(), text.end());
+        message.cache_salt.assign(salt.begin(), salt.end());
         return message;
       });
 }
@@ -85,6 +116,7 @@ Outcome<WireMessage> Codec<GenerationAccepted>::encode(const GenerationAccepted&
   CONSORT_TRY(out.metadata, write_metadata<wire::GenerationAccepted>([&](auto to) {
                 to.setStream(message.stream);
                 to.setWaitingBefore(message.waiting_before);
+                to.setComeAgainMs(message.come_again_ms);
               }));
   return out;
 }
@@ -93,7 +125,7 @@ Outcome<GenerationAccepted> Codec<GenerationAccepted>::decode(std::span<const st
   return read_metadata<GenerationAccepted, wire::GenerationAccepted>(
       metadata, "GenerationAccepted", [&](auto from) -> Outcome<GenerationAccepted> {
         if (!payload.empty()) return malformed(kNoPayload);
-        return GenerationAccepted{from.getStream(), from.getWaitingBefore()};
+        return GenerationAccepted{from.getStream(), from.getWaitingBefore(), from.getComeAgainMs()};
       });
 }
 
@@ -183,6 +215,9 @@ Outcome<WireMessage> Codec<GenerationEnded>::encode(const GenerationEnded& messa
                 to.setDecoderMoves(message.decoder_moves);
                 to.setWaits(message.waits);
                 to.setKind(static_cast<std::uint8_t>(message.kind));
+                to.setCachedTokens(message.cached_tokens);
+                to.setPreemptions(message.preemptions);
+                to.setComeAgainMs(message.come_again_ms);
               }));
   return out;
 }
@@ -207,6 +242,9 @@ Outcome<GenerationEnded> Codec<GenerationEnded>::decode(std::span<const std::byt
         const std::uint8_t kind = from.getKind();
         if (kind < 1 || kind > kErrorKindCount) return malformed("unknown kind " + std::to_string(kind));
         message.kind = static_cast<ErrorKind>(kind);
+        message.cached_tokens = from.getCachedTokens();
+        message.preemptions = from.getPreemptions();
+        message.come_again_ms = from.getComeAgainMs();
         return message;
       });
 }

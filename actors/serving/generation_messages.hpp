@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "cluster/node_events.hpp"
+#include "model/penalties.hpp"
 #include "model/sampler.hpp"
+#include "model/token_constraint.hpp"
 #include "runtime/actor.hpp"
 #include "runtime/message.hpp"
 
@@ -18,12 +20,16 @@ namespace consort::actors {
 inline constexpr runtime::MessageClass kStreamClass = runtime::MessageClass::kDecode;
 inline constexpr std::uint32_t kMaxPromptTokens = 1u << 20;
 inline constexpr std::uint32_t kMaxStopIds = 64;
+inline constexpr std::int32_t kMaxPriority = 1'000'000;  // -kMaxPriority to kMaxPriority; lower runs earlier
+inline constexpr std::size_t kMaxCacheSaltBytes = 512;   // a key's name and a salt of the client's
 
 struct GenerationAccepted {
   static constexpr runtime::MessageKind kKind = 0x0231;
   static constexpr runtime::MessageClass kClass = kStreamClass;
   std::uint64_t stream = 0;
   std::uint32_t waiting_before = 0;  // requests in the queue before this one
+  // Not 0: refused, as every queue is full; by what was measured there will be room after this time.
+  std::uint32_t come_again_ms = 0;
 };
 // The asker is the stream's client: tokens and the end are told to it.
 struct GenerateTokens {
@@ -37,6 +43,10 @@ struct GenerateTokens {
   std::vector<std::uint32_t> stop_ids;  // end of sequence and the like; empty ignores it
   std::uint32_t deadline_ms = 60'000;   // from arrival to the end, in words if it must be
   std::uint32_t credits = 0;            // tokens that the client takes before it grants more
+  model::PenaltyParams penalties;
+  model::ConstraintSpec constraint;
+  std::int32_t priority = 0;  // as in vLLM: lower runs earlier; equal ones by age
+  std::string cache_salt;     // prompts share cached pages with those of the same salt only
 };
 struct TokensGenerated {
   static constexpr runtime::MessageKind kKind = 0x0232;
@@ -82,6 +92,9 @@ struct GenerationEnded {
   std::uint32_t decoder_moves = 0;  // how often it was prefilled again on another Decoder
   std::uint32_t waits = 0;          // how often a step left it out because a part was nowhere to be had
   runtime::ErrorKind kind = runtime::ErrorKind::kInternal;  // of kFailed: kInvalid will fail again, kExhausted may not
+  std::uint32_t cached_tokens = 0;  // of the prompt: their KV was there when the request first ran
+  std::uint32_t preemptions = 0;    // how often it made room for another and was computed again
+  std::uint32_t come_again_ms = 0;  // of kExhausted, where it is known: there will be room after this time
 };
 
 // --- logits ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "model/penalties.hpp"
 #include "model/sampler.hpp"
 #include "model/text/chat_format.hpp"
 #include "runtime/outcome.hpp"
@@ -40,6 +41,10 @@ struct AnswerRequest {
   std::vector<Prompt> prompts;
   std::uint32_t choices = 1;
   model::SamplingParams sampling;  // its seed is not read
+  model::PenaltyParams penalties;
+  std::int32_t priority = 0;  // lower runs earlier
+  std::string cache_group;    // the API key's name: prompts of one group share cached pages
+  std::string cache_salt;     // and of these only with the same salt
   std::optional<std::uint64_t> seed;
   std::optional<std::uint32_t> max_tokens;
   std::vector<std::string> stops;
@@ -80,6 +85,7 @@ struct AnswerUsage {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t completion_tokens = 0;
   std::uint32_t reasoning_tokens = 0;
+  std::uint32_t cached_tokens = 0;  // of the prompts; of several answers to one the first one's count
 };
 struct AnswerEnded {  // all choices ended before
   AnswerUsage usage;
@@ -101,6 +107,7 @@ enum class WorkFailure : std::uint8_t {
 struct WorkFailed {
   WorkFailure kind = WorkFailure::kInternal;
   std::string text;
+  std::chrono::milliseconds come_again{0};  // of kBusy: there should be room after this; 0: not known
 };
 // The last event of a work is AnswerEnded, Encoded, Decoded or WorkFailed, exactly one of them, unless it was
 // cancelled.

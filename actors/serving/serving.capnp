@@ -27,47 +27,25 @@ struct LedgerOpened $Wire.kind(0x0221) {
   topK @6 :UInt32;
 }
 
-# payload: U32 pages of the first sequence, its tokens, then the next one's.
-struct RunStep $Wire.kind(0x0222) {
+# payload: maskCount masks of maskTokens bits, in U32 words; then, for each sequence, a head of fixed size
+# (step_messages.cpp), U32 pages, U32 tokens, biases (U32 token, F32), U32 repeated tokens, penalties (U32 token, F32).
+struct RunStep $Wire.kind(0x0224) {
   ledger @0 :UInt64;
   step @1 :UInt64;
   visitAllNodes @2 :Bool;
-  sequences @3 :List(Sequence);
-  struct Sequence {
-    request @0 :UInt64;
-    firstPosition @1 :UInt32;
-    pageCount @2 :UInt32;
-    tokenCount @3 :UInt32;
-    firstSampledRow @4 :UInt32;
-    sampling @5 :Sampling;
-    capture @6 :UInt64;
-  }
+  sequenceCount @3 :UInt32;
+  maskCount @4 :UInt32;
+  maskTokens @5 :UInt32;
 }
-struct StepDone $Wire.kind(0x0223) {
+# payload: for each sequence a head of fixed size, its reason, and the sampled rows, each with its alternatives.
+struct StepDone $Wire.kind(0x0225) {
   step @0 :UInt64;
-  sequences @1 :List(Sequence);
+  sequenceCount @1 :UInt32;
   visited @2 :List(UInt32);
-  struct Sequence {
-    request @0 :UInt64;
-    waiting @1 :Bool;
-    reason @2 :Text;
-    sampled @3 :List(Sampled);
-    failed @4 :Bool;
-  }
-  struct Sampled {
-    token @0 :UInt32;
-    logprob @1 :Float32;
-    logitsCrc @2 :UInt32;
-    alternatives @3 :List(Alternative);
-  }
-  struct Alternative {
-    token @0 :UInt32;
-    logprob @1 :Float32;
-  }
 }
 
 # --- client and Batcher --------------------------------------------------------------------------------------------
-# payload: U32 prompt ids.
+# payload: U32 prompt ids; biases (U32 token, F32); the constraint's text; the cache's salt.
 struct GenerateTokens $Wire.kind(0x0230) {
   stream @0 :UInt64;
   promptCount @1 :UInt32;
@@ -76,10 +54,20 @@ struct GenerateTokens $Wire.kind(0x0230) {
   stopIds @4 :List(UInt32);
   deadlineMs @5 :UInt32;
   credits @6 :UInt32;
+  frequencyPenalty @7 :Float32;
+  presencePenalty @8 :Float32;
+  repetitionPenalty @9 :Float32 = 1;
+  biasCount @10 :UInt32;
+  priority @11 :Int32;
+  constraintKind @12 :UInt8;
+  constraintBytes @13 :UInt32;
+  beginsInThought @14 :Bool;
+  saltBytes @15 :UInt32;
 }
 struct GenerationAccepted $Wire.kind(0x0231) {
   stream @0 :UInt64;
   waitingBefore @1 :UInt32;
+  comeAgainMs @2 :UInt32;
 }
 # payload: U32 ids, F32 logprobs, U32 logits CRCs, tokenCount of each; U32 ids and F32 logprobs of the alternatives,
 # tokenCount x alternativeCount of each.
@@ -105,6 +93,9 @@ struct GenerationEnded $Wire.kind(0x0235) {
   decoderMoves @5 :UInt32;
   waits @6 :UInt32;
   kind @7 :UInt8;
+  cachedTokens @8 :UInt32;
+  preemptions @9 :UInt32;
+  comeAgainMs @10 :UInt32;
 }
 
 # --- logits and warm-up ----------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@
 namespace consort::actors {
 
 // Bounds of one step; the Batcher stays far below, a Decoder refuses more.
-inline constexpr std::size_t kMaxStepSequences = 64;
+inline constexpr std::size_t kMaxStepSequences = 256;
 inline constexpr std::size_t kMaxStepRows = 4096;
-inline constexpr std::size_t kMaxSampledRows = 256;
+inline constexpr std::size_t kMaxSampledRows = 256;  // of one sequence
 
 struct LedgerOpened {
   static constexpr runtime::MessageKind kKind = 0x0221;
@@ -52,7 +52,7 @@ struct SequenceDone {
   std::vector<StepToken> sampled;
 };
 struct StepDone {
-  static constexpr runtime::MessageKind kKind = 0x0223;
+  static constexpr runtime::MessageKind kKind = 0x0225;
   static constexpr runtime::MessageClass kClass = runtime::MessageClass::kDecode;
   std::uint64_t step = 0;
   std::vector<SequenceDone> sequences;  // in the step's order
@@ -67,10 +67,11 @@ struct StepSequence {
   std::vector<std::uint32_t> tokens;
   std::uint32_t first_sampled_row = 0;  // rows from here on are sampled; tokens.size(): none
   model::SamplingParams sampling;
-  std::uint64_t capture = 0;  // not 0: keep logits, hidden rows and routes of every row under this name
+  model::LogitAdjustment adjustment;  // of the sampled row; several share a mask by pointer, and it travels once
+  std::uint64_t capture = 0;          // not 0: keep logits, hidden rows and routes of every row under this name
 };
 struct RunStep {
-  static constexpr runtime::MessageKind kKind = 0x0222;
+  static constexpr runtime::MessageKind kKind = 0x0224;
   static constexpr runtime::MessageClass kClass = runtime::MessageClass::kDecode;
   using Reply = StepDone;
   std::uint64_t ledger = 0;

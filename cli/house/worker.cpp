@@ -56,6 +56,17 @@ runtime::Status add_trunk(WorkerMemory& memory, const std::string& node, const m
   return runtime::done();
 }
 
+actors::BatcherSettings batcher_settings(const cluster::BatcherConfig& config, std::uint64_t model) {
+  actors::BatcherSettings settings;
+  settings.max_running = config.max_running.value_or(settings.max_running);
+  settings.max_queued = config.max_queued.value_or(settings.max_queued);
+  settings.max_queued_tokens = config.max_queued_tokens.value_or(settings.max_queued_tokens);
+  settings.chunk_tokens = config.chunk_tokens.value_or(settings.chunk_tokens);
+  settings.prefix_cache = config.prefix_cache.value_or(settings.prefix_cache);
+  settings.model = model;
+  return settings;
+}
+
 // Keeps the latest view for actors that are restarted and for whoever looks at the worker from outside.
 class ViewKeeper final : public runtime::ActorOf<ViewKeeper, cluster::ViewSubscriber> {
  public:
@@ -148,10 +159,12 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
     spawn<actors::Decoder>(loop, Role::kDecoder, parts, decoder);
   }
   if (node.roles.batcher) {
-    subscribe(
-        loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0, [view = view_, counters = batcher_counters_] {
-          return std::make_unique<actors::Batcher>(actors::BatcherSettings{}, *view, counters);
-        }));
+    const actors::BatcherSettings settings =
+        batcher_settings(options.config.batcher, memory_->checkpoint->manifest_hash());
+    subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0,
+                              [settings, view = view_, counters = batcher_counters_] {
+                                return std::make_unique<actors::Batcher>(settings, *view, counters);
+                              }));
   }
 
   membership.name = node.name;

@@ -1,5 +1,6 @@
 #include "cli/http/api_answer.hpp"
 
+#include <algorithm>
 #include <boost/json.hpp>
 
 #include "model/text/utf8.hpp"
@@ -83,7 +84,9 @@ json::object usage_json(const actors::AnswerUsage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", 0}}},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+          {"prompt_cache_hit_tokens", usage.cached_tokens},  // DeepSeek's names of the same
+          {"prompt_cache_miss_tokens", usage.prompt_tokens - usage.cached_tokens},
           {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}}};
 }
 
@@ -115,7 +118,12 @@ Refusal refusal_of(const actors::WorkFailed& failed) {
     case actors::WorkFailure::kTooLong:
       return {400, "invalid_request_error", "context_length_exceeded", "messages", failed.text};
     case actors::WorkFailure::kBusy:
-      return {429, "rate_limit_error", "rate_limit_exceeded", "", failed.text};
+      return {429,
+              "rate_limit_error",
+              "rate_limit_exceeded",
+              "",
+              failed.text,
+              std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(failed.come_again).count())};
     case actors::WorkFailure::kUnavailable:
       return {503, "unavailable_error", "unavailable", "", failed.text};
     case actors::WorkFailure::kDeadline:

@@ -1,9 +1,11 @@
 #include "cli/http/api_request.hpp"
 
 #include <boost/json.hpp>
+#include <charconv>
 #include <cmath>
 #include <set>
 
+#include "actors/serving/generation_messages.hpp"
 #include "model/json_text.hpp"
 
 namespace consort::cli {
@@ -14,6 +16,8 @@ namespace {
 
 constexpr std::int64_t kMaxTokenLimit = 1 << 20;  // no model's context is longer
 constexpr std::int64_t kMaxTopK = 1 << 20;        // no vocabulary is larger
+constexpr double kLeastRepetitionPenalty = 0.01;  // model::kLeastRepetitionPenalty, not rounded to F32
+constexpr std::size_t kMaxSaltBytes = 256;        // a key's name comes before it
 
 // One object of a body. Fields are taken out one by one; the first thing that is wrong stays in `refusal`. A field that
 // is null counts as absent, as in OpenAI's API.
@@ -269,6 +273,29 @@ void read_stops(Fields& fields, std::vector<std::string>& out) {
   }
 }
 
+// {"token id": bias}
+void read_logit_bias(Fields& fields, std::vector<model::TokenBias>& out) {
+  const json::value* given = fields.find("logit_bias");
+  if (given == nullptr) return;
+  const double most = model::kMaxLogitBias;
+  const std::string what = "must be an object of up to " + std::to_string(model::kMaxLogitBiases) +
+                           " token ids, each with a number from -100 to 100";
+  if (!given->is_object() || given->as_object().size() > model::kMaxLogitBiases)
+    return fields.refuse("logit_bias", what);
+  std::set<std::uint32_t> named;
+  for (const auto& [key, value] : given->as_object()) {
+    std::uint32_t token = 0;
+    const std::string_view digits(key);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), token);
+    const double bias = value.is_double()  ? value.as_double()
+                        : value.is_int64() ? static_cast<double>(value.as_int64())
+                                           : std::nan("");
+    const bool fits = error == std::errc() && end == digits.data() + digits.size() && bias >= -most && bias <= most;
+    if (!fits || !named.insert(token).second) return fields.refuse("logit_bias", what);
+    out.push_back({token, static_cast<float>(bias)});
+  }
+}
+
 void read_sampling(Fields& fields, actors::AnswerRequest& request) {
   model::SamplingParams& sampling = request.sampling;
   fields.number("temperature", 0, 2, false, sampling.temperature);
@@ -283,11 +310,20 @@ void read_sampling(Fields& fields, actors::AnswerRequest& request) {
   fields.read("ignore_eos", request.ignore_eos);
   const auto not_yet = std::string("is not supported yet");
   const auto zero = [](const json::value& v) { return is_number(v, 0); };
-  fields.only("presence_penalty", zero, not_yet);
-  fields.only("frequency_penalty", zero, not_yet);
-  fields.only(
-      "repetition_penalty", [](const json::value& v) { return is_number(v, 1); }, not_yet);
-  fields.only("logit_bias", is_empty, not_yet);
+  model::PenaltyParams& penalties = request.penalties;
+  const double most = model::kMaxPenalty;
+  fields.number("presence_penalty", -most, most, false, penalties.presence_penalty);
+  fields.number("frequency_penalty", -most, most, false, penalties.frequency_penalty);
+  fields.number("repetition_penalty", kLeastRepetitionPenalty, model::kMaxRepetitionPenalty, false,
+                penalties.repetition_penalty);
+  read_logit_bias(fields, penalties.logit_bias);
+  if (const auto priority = fields.integer("priority", -actors::kMaxPriority, actors::kMaxPriority)) {
+    request.priority = static_cast<std::int32_t>(*priority);
+  }
+  fields.read("cache_salt", request.cache_salt);
+  if (request.cache_salt.size() > kMaxSaltBytes) {
+    fields.refuse("cache_salt", "must be a text of at most " + std::to_string(kMaxSaltBytes) + " bytes");
+  }
   fields.only("min_tokens", zero, not_yet);
   for (const char* key : {"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"})
     fields.ignore(key);

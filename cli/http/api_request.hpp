@@ -20,6 +20,7 @@ struct Refusal {
   std::string code;  // empty: null
   std::string param;
   std::string message;
+  std::int64_t retry_after_seconds = 1;  // of one that is worth sending again
 };
 template <class T>
 using OrRefusal = std::variant<T, Refusal>;
@@ -49,7 +50,7 @@ inline constexpr std::size_t kMaxMessages = 4096;      // turns of a chat
 inline constexpr std::size_t kMaxContentParts = 1024;  // of one message
 inline constexpr std::size_t kMaxStops = 4;            // as in OpenAI's API
 inline constexpr std::size_t kMaxStopBytes = 1024;     // each is looked for at every token
-inline constexpr std::int64_t kMaxChoices = 16;        // of one prompt: each is a request at the Batcher, which runs 8
+inline constexpr std::int64_t kMaxChoices = 16;        // of one prompt: each is a request at the Batcher, which runs 64
 inline constexpr std::size_t kMaxPrompts = 16;         // of one completion, for the same reason
 
 OrRefusal<AnswerCall> decode_chat(std::string_view body);

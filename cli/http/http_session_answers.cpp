@@ -61,6 +61,7 @@ void Session::dispatch() {
     case Route::kCompletion: {
       AnswerCall call;
       if (!accept_call(place_.route == Route::kChat ? decode_chat(body) : decode_completion(body), call)) return;
+      call.request.cache_group = key_name_;
       const auto created = std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1);
       writer_.emplace(call, AnswerWriter::Head{hex(server_.rng.next()), created, server_.options.model});
       actors::PortWork work = std::move(call.request);
@@ -166,7 +167,7 @@ void Session::answer(int status, std::string body, std::string_view type,
 void Session::refuse(const Refusal& refusal, std::vector<std::pair<std::string_view, std::string>> more) {
   release_body();
   const bool again = is_worth_retrying(refusal);
-  if (again) more.emplace_back("Retry-After", "1");
+  if (again) more.emplace_back("Retry-After", std::to_string(refusal.retry_after_seconds));
   if (!again && refusal.status >= 500) more.emplace_back("x-should-retry", "false");
   answer(refusal.status, error_json(refusal), "application/json", std::move(more));
 }

@@ -69,6 +69,12 @@ void check_refusals(const M& message) {
   }
 }
 
+model::LogitAdjustment adjusted() {
+  model::TokenMask mask(70);
+  for (const std::size_t token : {0u, 31u, 32u, 69u}) mask.allow(token);
+  return {{{3, 1.5F}, {9, -100}}, 1.25F, {2, 9}, {{9, 0.5F}}, std::make_shared<const model::TokenMask>(mask)};
+}
+
 }  // namespace
 
 TEST_CASE("ComputeParts carries only the rows it needs, and its tables") {
@@ -123,8 +129,8 @@ TEST_CASE("no message of the experts and of serving crashes its decoder when cut
   PartOutputs outputs{4, 2, Buffer::allocate(2 * 4 * sizeof(float))};
   check_refusals(outputs);
   RunStep step{5, 6, true, {}};
-  step.sequences.push_back({1, 64, {3, 4}, {5, 6, 7}, 2, {}, 0});
-  step.sequences.push_back({2, 0, {9}, {8}, 1, {}, 77});
+  step.sequences.push_back({1, 64, {3, 4}, {5, 6, 7}, 2, {}, adjusted(), 0});
+  step.sequences.push_back({2, 0, {9}, {8}, 1, {}, {}, 77});
   check_refusals(step);
   StepDone done{
       6,
@@ -134,6 +140,9 @@ TEST_CASE("no message of the experts and of serving crashes its decoder when cut
   GenerateTokens generate;
   generate.prompt = {1, 2, 3};
   generate.stop_ids = {4};
+  generate.penalties.logit_bias = {{7, -1}, {9, 2}};
+  generate.constraint = {model::ConstraintKind::kJsonSchema, "{\"type\": \"object\"}", true};
+  generate.cache_salt = "salt";
   check_refusals(generate);
   TokensGenerated tokens{1, 2, {3, 4}, {-1, -2}, {5, 6}, 1, {{3, -1}, {9, -2}}};
   check_refusals(tokens);
@@ -151,12 +160,24 @@ TEST_CASE("steps and streams come back as they were sent") {
   sampling.top_k = 40;
   sampling.seed = 0xFFFFFFFFFFULL;
   sampling.top_logprobs = 3;
-  step.sequences.push_back({1, 64, {3, 4}, {5, 6, 7}, 2, sampling, 11});
+  step.sequences.push_back({1, 64, {3, 4}, {5, 6, 7}, 2, sampling, adjusted(), 11});
+  step.sequences.push_back({2, 0, {5}, {6}, 0, {}, {}, 0});
+  step.sequences.push_back({3, 0, {6}, {6}, 0, {}, {}, 0});
+  step.sequences.back().adjustment.mask = step.sequences.front().adjustment.mask;
   const RunStep got = there_and_back(step);
   CHECK(got.ledger == 5);
   CHECK(got.step == 6);
   CHECK(got.visit_all_nodes);
-  REQUIRE(got.sequences.size() == 1);
+  REQUIRE(got.sequences.size() == 3);
+  const model::LogitAdjustment& adjustment = got.sequences[0].adjustment;
+  CHECK(adjustment.biases == adjusted().biases);
+  CHECK(adjustment.repetition_penalty == 1.25F);
+  CHECK(adjustment.repeated == adjusted().repeated);
+  CHECK(adjustment.penalties == adjusted().penalties);
+  REQUIRE(adjustment.mask != nullptr);
+  CHECK(*adjustment.mask == *adjusted().mask);
+  CHECK(got.sequences[1].adjustment.is_empty());
+  CHECK(got.sequences[2].adjustment.mask == adjustment.mask);  // it travelled once
   CHECK(got.sequences[0].pages == step.sequences[0].pages);
   CHECK(got.sequences[0].tokens == step.sequences[0].tokens);
   CHECK(got.sequences[0].first_sampled_row == 2);
@@ -179,10 +200,44 @@ TEST_CASE("steps and streams come back as they were sent") {
   CHECK(answered.sequences[0].sampled == done.sequences[0].sampled);
   CHECK(answered.visited == done.visited);
   const GenerationEnded ended =
-      there_and_back(GenerationEnded{1, EndReason::kDeadline, "why", 3, 4, 5, 6, ErrorKind::kExhausted});
+      there_and_back(GenerationEnded{1, EndReason::kDeadline, "why", 3, 4, 5, 6, ErrorKind::kExhausted, 7, 8, 9});
+  CHECK(ended.cached_tokens == 7);
+  CHECK(ended.preemptions == 8);
+  CHECK(ended.come_again_ms == 9);
   CHECK(ended.kind == ErrorKind::kExhausted);
   CHECK(ended.reason == EndReason::kDeadline);
   CHECK(ended.text == "why");
   CHECK(ended.decoder_moves == 5);
   CHECK(ended.waits == 6);
+}
+
+TEST_CASE("a request's penalties, constraint, priority and salt come back as they were sent") {
+  GenerateTokens generate;
+  generate.prompt = {1, 2, 3};
+  generate.penalties = {0.5F, -1.5F, 1.1F, {{7, -1}, {9, 2}}};
+  generate.constraint = {model::ConstraintKind::kJsonSchema, "{}", true};
+  generate.priority = -5;
+  generate.cache_salt = std::string("a\0b", 3);
+  const GenerateTokens got = there_and_back(generate);
+  CHECK(got.prompt == generate.prompt);
+  CHECK(got.penalties == generate.penalties);
+  CHECK(got.constraint == generate.constraint);
+  CHECK(got.priority == -5);
+  CHECK(got.cache_salt == generate.cache_salt);
+  CHECK(there_and_back(GenerationAccepted{1, 2, 3}).come_again_ms == 3);
+  generate.constraint.text.assign(model::kMaxConstraintBytes + 1, ' ');
+  CHECK_FALSE(Codec<GenerateTokens>::encode(generate).ok());
+}
+
+TEST_CASE("the largest step and its answer fit a frame's head") {
+  RunStep step{5, 6, false, {}};
+  StepDone done{6, {}, {}};
+  for (std::uint32_t i = 0; i < kMaxStepSequences; ++i) {
+    step.sequences.push_back({i, 64, {3, 4}, {5}, 0, {}, adjusted(), 0});
+    done.sequences.push_back({i, true, false, std::string(400, 'x'), {{7, -0.5F, 99, {}}}});
+    for (int k = 0; k < model::kMaxTopLogprobs; ++k)
+      done.sequences.back().sampled[0].alternatives.push_back({k, -1.0F});
+  }
+  CHECK(there_and_back(step).sequences.size() == kMaxStepSequences);
+  CHECK(there_and_back(done).sequences.back().sampled == done.sequences.back().sampled);
 }

@@ -40,6 +40,29 @@ inline std::string tiny_config() {
     "eos_token_id": 1, "bos_token_id": 0})";
 }
 
+// Each token leaves the rest 0, 1, 2, 0, ... when it is divided by three. Every other mask is slow to make.
+class ToyConstraint final : public model::TokenConstraint {
+ public:
+  bool mask_is_ready() const override { return rest_ != 1; }
+  model::TokenMaskPtr mask() override {
+    auto made = std::make_shared<model::TokenMask>(96);
+    for (std::uint32_t token = rest_; token < 96; token += 3) made->allow(token);
+    return made;
+  }
+  runtime::Status advance(std::uint32_t token) override {
+    if (token % 3 != rest_) return runtime::failure(runtime::ErrorKind::kInternal, "a token that the toy forbids");
+    rest_ = (rest_ + 1) % 3;
+    return runtime::done();
+  }
+
+ private:
+  std::uint32_t rest_ = 0;
+};
+inline runtime::Outcome<std::unique_ptr<model::TokenConstraint>> compile_toy(const model::ConstraintSpec& spec) {
+  if (spec.text == "nonsense") return runtime::failure(runtime::ErrorKind::kInvalid, "the schema makes no sense");
+  return std::unique_ptr<model::TokenConstraint>(std::make_unique<ToyConstraint>());
+}
+
 // The checkpoint in one process: what every cluster must equal in bits.
 class TinyModel {
  public:
@@ -60,15 +83,22 @@ class TinyModel {
     runtime::InlineWorkers workers;
     model::LocalGeneration generation(local, 16, workers);
     const std::uint64_t sequence = generation.open();
+    model::Penalties penalties(request.penalties, request.prompt);
+    std::unique_ptr<model::TokenConstraint> constraint;
+    if (request.constraint.kind != model::ConstraintKind::kNone) constraint = compile_toy(request.constraint).value();
     std::vector<std::int32_t> rows(request.prompt.begin(), request.prompt.end());
     std::vector<GeneratedToken> out;
     while (out.size() < request.max_new_tokens) {
       const model::Matrix logits = generation.prefill(sequence, rows, 1000, 1, listener).value();
       const auto position = static_cast<std::uint64_t>(generation.length(sequence));
-      const auto sampled = model::sample(logits.row(0), request.sampling, position).value();
+      model::LogitAdjustment adjustment = penalties.adjustment();
+      if (constraint != nullptr) adjustment.mask = constraint->mask();
+      const auto sampled = model::sample(logits.row(0), request.sampling, position, adjustment).value();
+      penalties.count(static_cast<std::uint32_t>(sampled.token));
       out.push_back({static_cast<std::uint32_t>(out.size()), static_cast<std::uint32_t>(sampled.token), sampled.logprob,
                      model::logits_crc(logits.row(0)), sampled.alternatives});
       if (std::ranges::find(request.stop_ids, out.back().id) != request.stop_ids.end()) break;
+      if (constraint != nullptr) REQUIRE(constraint->advance(out.back().id).ok());
       rows = {sampled.token};
     }
     return out;
@@ -128,6 +158,7 @@ struct ServingOptions {
   actors::DecoderSettings decoder = {2, 4};
   actors::BatcherSettings batcher;
   std::int64_t page_count = 32;
+  model::ConstraintCompiler compiler = compile_toy;
   std::uint32_t replicas = 1;
   runtime::WorldModel model;
 };
@@ -392,9 +423,10 @@ class ServingWorld {
       }
       if (nodes_[i].batcher) {
         batcher_counters_ = std::make_shared<actors::BatcherCounters>();
-        spawn(Role::kBatcher, [settings = options_.batcher, counters = batcher_counters_] {
-          return std::make_unique<actors::Batcher>(settings, nullptr, counters);
-        });
+        spawn(Role::kBatcher,
+              [settings = options_.batcher, counters = batcher_counters_, compiler = options_.compiler] {
+                return std::make_unique<actors::Batcher>(settings, nullptr, counters, compiler);
+              });
       }
       return post;
     };

@@ -97,6 +97,30 @@ TEST_CASE("a gateway listens here alone, unless the file says that it knows what
   CHECK(contains(error_of(kCluster + node + second), "have it"));
 }
 
+TEST_CASE("the Batcher's limits are numbers in a range, and none has to be given") {
+  const auto with = [](const std::string& lines) { return kCluster + "[batcher]\n" + lines + kNode; };
+  const auto plain = parse_cluster_config(kCluster + kNode, "lab.toml", only_loopback);
+  REQUIRE(plain.ok());
+  CHECK_FALSE(plain->batcher.max_running.has_value());
+  CHECK_FALSE(plain->batcher.prefix_cache.has_value());
+  const auto set = parse_cluster_config(with("max_running = 3\nmax_queued = 7\nmax_queued_tokens = 90000\n"
+                                             "chunk_tokens = 32\nprefix_cache = false\n"),
+                                        "lab.toml", only_loopback);
+  REQUIRE(set.ok());
+  CHECK(set->batcher.max_running == 3u);
+  CHECK(set->batcher.max_queued == 7u);
+  CHECK(set->batcher.max_queued_tokens == 90'000u);
+  CHECK(set->batcher.chunk_tokens == 32u);
+  CHECK(set->batcher.prefix_cache == false);
+  CHECK(
+      contains(error_of(with("max_running = 0\n")), "lab.toml:4: batcher.max_running: must be a whole number from 1"));
+  CHECK(contains(error_of(with("max_running = 257\n")), "batcher.max_running"));
+  CHECK(contains(error_of(with("chunk_tokens = 7\n")), "batcher.chunk_tokens: must be a whole number from 8 to 2048"));
+  CHECK(contains(error_of(with("max_queued = \"many\"\n")), "batcher.max_queued"));
+  CHECK(contains(error_of(with("prefix_cache = 1\n")), "batcher.prefix_cache: must be true or false"));
+  CHECK(contains(error_of(with("prefix_cash = true\n")), "batcher.prefix_cash: is not known here"));
+}
+
 TEST_CASE("duplicates are refused") {
   CHECK(contains(error_of(kCluster + kNode + "[[node]]\nname = \"desk\"\nhost = \"127.0.0.1\"\nroles = [\"trunk\"]\n"),
                  "lab.toml:8: node.name: \"desk\" is the name of two nodes"));

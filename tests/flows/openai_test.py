@@ -175,7 +175,7 @@ class Plain(unittest.TestCase):
     def test_refusals(self):
         """what is wrong is refused in OpenAI's shape, with the field's name"""
         self.refused(400, "temperature", chat() | dict(temperature=3))
-        self.refused(400, "logit_bias", chat(logit_bias={"5": 1}))
+        self.refused(400, "logit_bias", chat(logit_bias={"5": 101}))
         self.refused(400, "tools", chat(tools=[dict(type="function", function=dict(name="f"))]))
         self.refused(400, "colour", chat(colour="red"))
         self.refused(400, "messages", dict(model=MODEL, messages=[]))
@@ -418,7 +418,7 @@ class Official(unittest.TestCase):
     def test_errors(self):
         """errors become the client's own exceptions, with the field's name"""
         with self.assertRaises(self.openai.BadRequestError) as caught:
-            self.client.chat.completions.create(**chat(presence_penalty=1))
+            self.client.chat.completions.create(**chat(presence_penalty=3))
         self.assertEqual(caught.exception.param, "presence_penalty")
         self.assertTrue(caught.exception.request_id.startswith("req_"))
         with self.assertRaises(self.openai.NotFoundError):
