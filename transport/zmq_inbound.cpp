@@ -8,7 +8,7 @@ namespace consort::transport {
 
 namespace {
 
-constexpr int kMessagesPerPoll = 64;        // one turn's share, so that timers and actors keep theirs
+constexpr int kMessagesPerPoll = 64;       // one turn's share, so that timers and actors keep theirs
 constexpr std::size_t kMaxGreeted = 4096;  // connections that may talk to one process
 
 bool is_client(NodeId node) { return node.value >= kFirstClientNode; }

@@ -31,8 +31,7 @@ using runtime::NodeId;
 using runtime::PeerChange;
 using runtime::Status;
 
-
-inline constexpr std::size_t kFirstSweep = 64;    // so many greeted connections are looked through for dead ones
+inline constexpr std::size_t kFirstSweep = 64;  // so many greeted connections are looked through for dead ones
 
 // What ZeroMQ holds of one connection and has not yet written. ZeroMQ's thread counts it down.
 struct Flow {

@@ -77,23 +77,21 @@ Outcome<ByteDfa> ByteDfa::with_length(std::uint32_t min, std::uint32_t max) cons
   const auto number = [&](std::uint32_t state, std::uint32_t count) -> std::uint32_t {
     if (state == kDead || (max != kNoMax && count > max)) return kDead;
     if (max == kNoMax) count = std::min(count, min);  // beyond that the count says nothing
-    const auto [found, is_new] =
-        number_of.try_emplace({state, count}, static_cast<std::uint32_t>(states.size()));
+    const auto [found, is_new] = number_of.try_emplace({state, count}, static_cast<std::uint32_t>(states.size()));
     if (is_new) states.emplace_back(state, count);
     return found->second;
   };
   number(kStart, 0);
   for (std::size_t i = 1; i < states.size(); ++i) {
     if (states.size() > kMaxStates) {
-      return failure(ErrorKind::kInvalid, "needs more than " + std::to_string(kMaxStates) +
-                                              " states together with the length");
+      return failure(ErrorKind::kInvalid,
+                     "needs more than " + std::to_string(kMaxStates) + " states together with the length");
     }
     const auto [state, count] = states[i];
     table.emplace_back();
     for (unsigned byte = 0; byte < 256; ++byte) {
       const bool begins_character = (byte & 0xC0) != 0x80;
-      const std::uint32_t to =
-          number(next(state, static_cast<std::uint8_t>(byte)), count + (begins_character ? 1 : 0));
+      const std::uint32_t to = number(next(state, static_cast<std::uint8_t>(byte)), count + (begins_character ? 1 : 0));
       table[i][byte] = to;
     }
     accepting.push_back(accepts(state) && count >= min);

@@ -76,7 +76,8 @@ class GrammarConstraint final : public TokenConstraint {
     GrammarArena scratch;
     auto next = masks_->after(threads_, token, scratch);
     if (next.empty()) {
-      return failure(ErrorKind::kInternal, "token " + std::to_string(token) + " came where the grammar has no place for it");
+      return failure(ErrorKind::kInternal,
+                     "token " + std::to_string(token) + " came where the grammar has no place for it");
     }
     place_ = Place::kValue;
     go_on(next);
@@ -150,8 +151,7 @@ Outcome<ToolCallSpec> read_tool_calls(std::string_view text) {
 
 Outcome<Grammar> compile(const ConstraintSpec& spec, const Tokenizer* tokenizer) {
   if (spec.text.size() > kMaxConstraintBytes) {
-    return failure(ErrorKind::kInvalid,
-                   "the schema has more than " + std::to_string(kMaxConstraintBytes) + " bytes");
+    return failure(ErrorKind::kInvalid, "the schema has more than " + std::to_string(kMaxConstraintBytes) + " bytes");
   }
   switch (spec.kind) {
     case ConstraintKind::kJsonObject:
@@ -249,7 +249,28 @@ Status check_constraint(const ConstraintSpec& spec) {
 }
 
 ConstraintCompiler make_constraint_compiler(const Tokenizer& tokenizer) {
-  return [workshop = std::make_shared<Workshop>(tokenizer)](const ConstraintSpec& spec) { return workshop->make(spec); };
+  return
+      [workshop = std::make_shared<Workshop>(tokenizer)](const ConstraintSpec& spec) { return workshop->make(spec); };
+}
+
+ConstraintCompiler make_constraint_compiler(const std::filesystem::path& folder) {
+  struct Late {
+    std::mutex mutex;  // of what follows
+    ConstraintCompiler compile;
+  };
+  return [late = std::make_shared<Late>(),
+          folder](const ConstraintSpec& spec) -> Outcome<std::unique_ptr<TokenConstraint>> {
+    ConstraintCompiler compile;
+    {
+      const std::lock_guard lock(late->mutex);
+      if (!late->compile) {
+        CONSORT_TRY(const Tokenizer tokenizer, Tokenizer::from_directory(folder));
+        late->compile = make_constraint_compiler(tokenizer);
+      }
+      compile = late->compile;
+    }
+    return compile(spec);
+  };
 }
 
 }  // namespace consort::model

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,5 +31,8 @@ runtime::Status check_constraint(const ConstraintSpec& spec);
 
 // A compiler for models with this vocabulary. Its copies share what they keep; may be called from several threads.
 ConstraintCompiler make_constraint_compiler(const Tokenizer& tokenizer);
+// The same with the tokenizer of a model's folder, which is read when a constraint first comes: most services need
+// none.
+ConstraintCompiler make_constraint_compiler(const std::filesystem::path& folder);
 
 }  // namespace consort::model

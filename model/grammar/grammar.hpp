@@ -16,10 +16,10 @@ inline constexpr std::uint32_t kNoNode = ~std::uint32_t{0};
 inline constexpr std::uint32_t kNoLimit = ~std::uint32_t{0};
 
 // Limits, so that a schema from outside costs what it may.
-inline constexpr std::size_t kMaxGrammarNodes = 8192;   // sub-schemas, together with what references multiply
-inline constexpr std::size_t kMaxProperties = 128;      // of one object: each is a way on at once where all are optional
-inline constexpr std::size_t kMaxEnumBytes = 64 << 10;  // of one enum, as JSON
-inline constexpr std::uint32_t kMaxNesting = 64;        // of the arrays and objects that are written
+inline constexpr std::size_t kMaxGrammarNodes = 8192;  // sub-schemas, together with what references multiply
+inline constexpr std::size_t kMaxProperties = 128;     // of one object: each is a way on at once where all are optional
+inline constexpr std::size_t kMaxEnumBytes = 64 << 10;    // of one enum, as JSON
+inline constexpr std::uint32_t kMaxNesting = 64;          // of the arrays and objects that are written
 inline constexpr std::uint32_t kMaxRegexStates = 16'384;  // of all patterns together
 inline constexpr std::uint32_t kMaxCount = 1 << 20;       // of minItems, minLength and the like
 
@@ -70,7 +70,7 @@ struct Grammar {
   static constexpr std::uint32_t kNeverEnds = ~std::uint32_t{0};
   struct Shape {
     ShapeKind kind = ShapeKind::kLiterals;
-    std::uint32_t index = 0;           // into the vector of its kind
+    std::uint32_t index = 0;            // into the vector of its kind
     std::uint32_t height = kNeverEnds;  // arrays and objects that it needs at least, one in another
   };
   struct Node {

@@ -42,9 +42,19 @@ bool take_blank(Frame& frame, std::uint8_t byte) {
 // these digits, `smaller` says which second bytes fit.
 enum StringPhase : std::uint8_t { kInside, kInCharacter, kEscape, kHex, kLowBackslash, kLowU, kLowHex };
 
-// Phases of numbers. `count` are the digits of the part, or of all where there are bounds; `number` is then their value,
-// `small` whether it is negative, `smaller` how many digits lie behind the point.
-enum NumberPhase : std::uint8_t { kSign, kAfterMinus, kZero, kWhole, kPoint, kFraction, kExponent, kExponentSign, kPower };
+// Phases of numbers. `count` are the digits of the part, or of all where there are bounds; `number` is then their
+// value, `small` whether it is negative, `smaller` how many digits lie behind the point.
+enum NumberPhase : std::uint8_t {
+  kSign,
+  kAfterMinus,
+  kZero,
+  kWhole,
+  kPoint,
+  kFraction,
+  kExponent,
+  kExponentSign,
+  kPower
+};
 
 constexpr std::array<std::int64_t, 19> kPowers = [] {
   std::array<std::int64_t, 19> powers{};
@@ -450,7 +460,8 @@ void GrammarMachine::Step::hex(Thread thread) {
   if (digit < 0) return;
   // The first half of a pair stays above the digits of the second.
   const std::uint64_t high = frame.number >> 16 << 16;
-  const auto unit = static_cast<std::uint32_t>(((frame.number & 0xFFFF) << 4 | static_cast<std::uint64_t>(digit)) & 0xFFFF);
+  const auto unit =
+      static_cast<std::uint32_t>(((frame.number & 0xFFFF) << 4 | static_cast<std::uint64_t>(digit)) & 0xFFFF);
   frame.number = high | unit;
   --frame.small;
   if (frame.phase == kLowHex) {
@@ -481,7 +492,8 @@ void GrammarMachine::Step::hex(Thread thread) {
   emit(thread.below, frame);
 }
 
-// --- arrays and objects ------------------------------------------------------------------------------------------------
+// --- arrays and objects
+// ------------------------------------------------------------------------------------------------
 
 void GrammarMachine::Step::array(const Thread& thread) {
   Frame next = thread.top;
@@ -700,9 +712,7 @@ std::optional<GrammarMachine::PlainPlace> GrammarMachine::plain_place(const Thre
 }
 
 std::string GrammarMachine::key(std::span<const Thread> threads, std::size_t longest) const {
-  const auto near = [&](std::uint32_t distance) {
-    return std::min(distance, static_cast<std::uint32_t>(longest) + 1);
-  };
+  const auto near = [&](std::uint32_t distance) { return std::min(distance, static_cast<std::uint32_t>(longest) + 1); };
   std::string out;
   const auto write = [&](const Frame& frame) {
     Frame seen = frame;

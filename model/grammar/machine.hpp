@@ -29,8 +29,8 @@ struct GrammarFrame {
 
 struct GrammarStack {
   const GrammarStack* below = nullptr;
-  GrammarFrame frame;  // as it goes on once what is above has ended
-  std::uint32_t depth = 0;    // arrays and objects from here down
+  GrammarFrame frame;       // as it goes on once what is above has ended
+  std::uint32_t depth = 0;  // arrays and objects from here down
 };
 
 struct GrammarThread {

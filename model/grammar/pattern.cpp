@@ -235,7 +235,10 @@ class Reader {
     std::uint32_t value = 0;
     for (int i = 0; i < digits; ++i, ++at_) {
       const char c = more() ? text_[at_] : '\0';
-      const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
       if (digit < 0) return bad("has an escape with too few hexadecimal digits");
       value = value << 4 | static_cast<std::uint32_t>(digit);
     }
@@ -504,12 +507,11 @@ const std::string& named(std::string_view name) {
     formats["date"] = "^" + date + "$";
     formats["time"] = "^" + time + "$";
     formats["date-time"] = "^" + date + "T" + time + "$";
-    const std::string clock = "T(" + digits + "H(" + digits + "M(" + digits + "S)?)?|" + digits + "M(" + digits +
-                              "S)?|" + digits + "S)";
+    const std::string clock =
+        "T(" + digits + "H(" + digits + "M(" + digits + "S)?)?|" + digits + "M(" + digits + "S)?|" + digits + "S)";
     const std::string days = digits + "D", months = digits + "M(" + days + ")?";
-    formats["duration"] =
-        "^P(" + digits + "W|(" + digits + "Y(" + months + ")?|" + months + "|" + days + ")(" + clock + ")?|" + clock +
-        ")$";
+    formats["duration"] = "^P(" + digits + "W|(" + digits + "Y(" + months + ")?|" + months + "|" + days + ")(" + clock +
+                          ")?|" + clock + ")$";
     formats["uuid"] = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
     formats["email"] = "^[A-Za-z0-9_+-]{1,32}(\\.[A-Za-z0-9_+-]{1,16})?@" + label + "(\\." + label + "){1,3}$";
     formats["hostname"] = "^" + label + "(\\." + label + "){0,3}$";

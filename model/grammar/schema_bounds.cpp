@@ -94,7 +94,8 @@ Outcome<std::optional<NumberShape>> number_of_bounds(const json::object& schema,
     const auto step = decimal_of(*given);
     const auto units = step ? in_units(*step, 0, Rounding::kDown) : std::nullopt;
     const bool is_whole = units && *units > 0 && step->exponent >= 0 && *units < power_of_ten(kDigits);
-    if (!is_whole) return schema_error(pointer_step(pointer, "multipleOf"), "other than of a whole number is not supported");
+    if (!is_whole)
+      return schema_error(pointer_step(pointer, "multipleOf"), "other than of a whole number is not supported");
     shape.multiple_of = *units;
     shape.is_integer = true;
     shape.is_bounded = true;
@@ -123,7 +124,8 @@ Outcome<std::optional<NumberShape>> number_of_bounds(const json::object& schema,
         needed = std::max(needed, -one.at.exponent);
         largest = std::max(largest, std::abs(static_cast<double>(one.at.digits) * std::pow(10.0, one.at.exponent)));
         if (one.at.exponent < -static_cast<std::int32_t>(kClosedFraction))
-          return schema_error(one.where, "has more than " + std::to_string(kClosedFraction) + " digits behind its point");
+          return schema_error(one.where,
+                              "has more than " + std::to_string(kClosedFraction) + " digits behind its point");
       }
     }
     const bool is_closed = !lows.empty() && !highs.empty();
@@ -133,7 +135,8 @@ Outcome<std::optional<NumberShape>> number_of_bounds(const json::object& schema,
     shape.fraction_digits = static_cast<std::uint32_t>(std::max(needed, std::min(room, wanted)));
     if (static_cast<std::int32_t>(shape.fraction_digits) > room) {
       const Bound& named = lows.empty() ? highs[0] : lows[0];
-      return schema_error(named.where, "and what bounds the other side have more than " + std::to_string(kDigits) + " digits together");
+      return schema_error(
+          named.where, "and what bounds the other side have more than " + std::to_string(kDigits) + " digits together");
     }
   }
   const std::int64_t limit = power_of_ten(kDigits) - 1;

@@ -23,7 +23,7 @@ using runtime::Status;
 
 namespace {
 
-constexpr int kMaxReferences = 32;   // from one to the next
+constexpr int kMaxReferences = 32;     // from one to the next
 constexpr int kMaxCompileDepth = 200;  // sub-schemas in sub-schemas, those of references included
 
 enum Type : std::uint8_t {
@@ -36,17 +36,20 @@ enum Type : std::uint8_t {
   kObject = 64,
   kAllTypes = kNull | kBoolean | kNumber | kString | kArray | kObject,
 };
-constexpr std::array<std::pair<std::string_view, Type>, 7> kTypeNames = {
-    std::pair{std::string_view("null"), kNull},       {"boolean", kBoolean}, {"number", kNumber},
-    {"integer", kInteger},                            {"string", kString},   {"array", kArray},
-    {"object", kObject}};
+constexpr std::array<std::pair<std::string_view, Type>, 7> kTypeNames = {std::pair{std::string_view("null"), kNull},
+                                                                         {"boolean", kBoolean},
+                                                                         {"number", kNumber},
+                                                                         {"integer", kInteger},
+                                                                         {"string", kString},
+                                                                         {"array", kArray},
+                                                                         {"object", kObject}};
 
 constexpr std::array<std::string_view, 29> kKeywords = {
-    "type",          "enum",          "const",         "properties",       "required",         "additionalProperties",
-    "minProperties", "maxProperties", "items",         "prefixItems",      "minItems",         "maxItems",
-    "minLength",     "maxLength",     "pattern",       "format",           "minimum",          "maximum",
-    "multipleOf",    "anyOf",         "oneOf",         "exclusiveMinimum", "exclusiveMaximum", "allOf",
-    "$ref",          "uniqueItems",   "nullable",      "minContains",      "maxContains"};
+    "type",          "enum",          "const",    "properties",       "required",         "additionalProperties",
+    "minProperties", "maxProperties", "items",    "prefixItems",      "minItems",         "maxItems",
+    "minLength",     "maxLength",     "pattern",  "format",           "minimum",          "maximum",
+    "multipleOf",    "anyOf",         "oneOf",    "exclusiveMinimum", "exclusiveMaximum", "allOf",
+    "$ref",          "uniqueItems",   "nullable", "minContains",      "maxContains"};
 
 bool fits_type(const json::value& value, std::uint8_t types) {
   switch (value.kind()) {
@@ -59,7 +62,9 @@ bool fits_type(const json::value& value, std::uint8_t types) {
       return (types & (kNumber | kInteger)) != 0;
     case json::kind::double_: {
       const double number = value.get_double();
-      return (types & kNumber) != 0 || ((types & kInteger) != 0 && number == static_cast<double>(static_cast<std::int64_t>(std::clamp(number, -1e15, 1e15))));
+      return (types & kNumber) != 0 ||
+             ((types & kInteger) != 0 &&
+              number == static_cast<double>(static_cast<std::int64_t>(std::clamp(number, -1e15, 1e15))));
     }
     case json::kind::string:
       return (types & kString) != 0;
@@ -202,8 +207,7 @@ Status SchemaCompiler::check_keywords(const json::object& schema, const std::str
       return schema_error(pointer_step(pointer, key), "is not supported");
     // Known, and only where it says nothing.
     const bool says_nothing = !(key == "uniqueItems" || key == "nullable") || (value.is_bool() && !value.get_bool());
-    if (!says_nothing || key.ends_with("Contains"))
-      return schema_error(pointer_step(pointer, key), "is not supported");
+    if (!says_nothing || key.ends_with("Contains")) return schema_error(pointer_step(pointer, key), "is not supported");
   }
   return runtime::done();
 }
@@ -250,8 +254,8 @@ Outcome<GrammarNode> SchemaCompiler::child(const json::value& schema, const std:
 
 Status SchemaCompiler::compile(GrammarNode into, const json::value& schema, const std::string& pointer) {
   if (grammar_.nodes.size() > kMaxGrammarNodes || depth_ > kMaxCompileDepth) {
-    return schema_error(pointer, "makes the schema larger than " + std::to_string(kMaxGrammarNodes) +
-                                     " parts, references written out");
+    return schema_error(
+        pointer, "makes the schema larger than " + std::to_string(kMaxGrammarNodes) + " parts, references written out");
   }
   if (schema.is_bool()) {
     if (schema.get_bool()) includes_[into].push_back(any_node());
@@ -328,7 +332,9 @@ Outcome<std::uint8_t> SchemaCompiler::types_of(const json::object& schema, const
     return false;
   };
   const bool known = given->is_array() ? std::ranges::all_of(given->get_array(), add) : add(*given);
-  if (!known) return schema_error(where, "must be one of null, boolean, number, integer, string, array, object, or a list of them");
+  if (!known)
+    return schema_error(where,
+                        "must be one of null, boolean, number, integer, string, array, object, or a list of them");
   return types;
 }
 
@@ -337,7 +343,8 @@ Outcome<std::uint32_t> SchemaCompiler::count_of(const json::object& schema, std:
   const json::value* given = schema.if_contains(keyword);
   if (given == nullptr) return otherwise;
   if (!given->is_int64() || given->get_int64() < 0 || given->get_int64() > kMaxCount) {
-    return schema_error(pointer_step(pointer, keyword), "must be a whole number from 0 to " + std::to_string(kMaxCount));
+    return schema_error(pointer_step(pointer, keyword),
+                        "must be a whole number from 0 to " + std::to_string(kMaxCount));
   }
   return static_cast<std::uint32_t>(given->get_int64());
 }
@@ -405,7 +412,8 @@ Status SchemaCompiler::add_string(GrammarNode into, const json::object& schema, 
     if (schema.contains("pattern")) return schema_error(format_at, "beside pattern is not supported");
     pattern = pattern_of_format(std::string_view(given->get_string()));
     where = format_at;
-    if (pattern.empty()) return schema_error(format_at, "\"" + std::string(given->get_string()) + "\" is not supported");
+    if (pattern.empty())
+      return schema_error(format_at, "\"" + std::string(given->get_string()) + "\" is not supported");
   }
   if (!pattern.empty()) {
     const auto bad = [&](const runtime::Error& error) { return schema_error(where, error.text); };
@@ -417,8 +425,8 @@ Status SchemaCompiler::add_string(GrammarNode into, const json::object& schema, 
     }
     pattern_states_ += dfa->state_count();
     if (pattern_states_ > kMaxRegexStates) {
-      return schema_error(where, "makes the patterns need more than " + std::to_string(kMaxRegexStates) +
-                                     " states together");
+      return schema_error(where,
+                          "makes the patterns need more than " + std::to_string(kMaxRegexStates) + " states together");
     }
     shape = {0, kNoLimit, static_cast<std::uint32_t>(grammar_.patterns.size())};
     grammar_.patterns.push_back(std::move(*dfa));
@@ -463,7 +471,9 @@ Status SchemaCompiler::add_object(GrammarNode into, const json::object& schema, 
   }
   std::set<std::string, std::less<>> required;
   if (const json::value* given = schema.if_contains("required")) {
-    const bool are_texts = given->is_array() && std::ranges::all_of(given->get_array(), [](const json::value& name) { return name.is_string(); });
+    const bool are_texts = given->is_array() && std::ranges::all_of(given->get_array(), [](const json::value& name) {
+                             return name.is_string();
+                           });
     if (!are_texts) return schema_error(pointer_step(pointer, "required"), "must be a list of names");
     for (const json::value& name : given->get_array()) required.emplace(name.get_string());
   }
@@ -506,8 +516,8 @@ Status SchemaCompiler::finish() {
 
 Outcome<json::value> parse(std::string_view text, std::string_view what) {
   if (text.size() > kMaxSchemaBytes) {
-    return runtime::failure(runtime::ErrorKind::kInvalid, std::string(what) + " has more than " +
-                                                              std::to_string(kMaxSchemaBytes) + " bytes");
+    return runtime::failure(runtime::ErrorKind::kInvalid,
+                            std::string(what) + " has more than " + std::to_string(kMaxSchemaBytes) + " bytes");
   }
   CONSORT_RETURN_IF_ERROR(check_json(text, what, kMaxSchemaDepth));
   json::parse_options options;
@@ -520,9 +530,9 @@ Outcome<json::value> parse(std::string_view text, std::string_view what) {
 
 Status check_ends(const Grammar& grammar, GrammarNode node, std::string_view what) {
   if (grammar.nodes[node].height <= kMaxNesting) return runtime::done();
-  return runtime::failure(runtime::ErrorKind::kInvalid,
-                          "no value meets " + std::string(what) + ", or it must nest deeper than " +
-                              std::to_string(kMaxNesting));
+  return runtime::failure(
+      runtime::ErrorKind::kInvalid,
+      "no value meets " + std::string(what) + ", or it must nest deeper than " + std::to_string(kMaxNesting));
 }
 
 using Edge = Grammar::Edge;

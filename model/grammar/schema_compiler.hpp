@@ -15,9 +15,9 @@ inline constexpr std::size_t kMaxSchemaBytes = std::size_t{256} << 10;
 inline constexpr std::size_t kMaxSchemaDepth = 96;  // of its JSON
 
 // Values of a bounded kind: numbers have up to 15 digits (with bounds no exponent), properties stand in the schema's
-// order with additional ones behind (of which minProperties counts one: their names may be equal), strings of an enum or
-// const are written one way, and nothing nests deeper than kMaxNesting. All that can be written is JSON and valid; between tokens of JSON stand a blank, or a line feed with an
-// indentation, or nothing.
+// order with additional ones behind (of which minProperties counts one: their names may be equal), strings of an enum
+// or const are written one way, and nothing nests deeper than kMaxNesting. All that can be written is JSON and valid;
+// between tokens of JSON stand a blank, or a line feed with an indentation, or nothing.
 //   Enforced: type, enum, const, properties, required, additionalProperties, minProperties, maxProperties, items,
 //   prefixItems, minItems, maxItems, minLength, maxLength, pattern (see pattern.hpp), format (see pattern_of_format),
 //   minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf of whole numbers, anyOf, oneOf where no value can

@@ -63,16 +63,16 @@ void take_out_what_never_ends(Grammar& grammar) {
       array.max = std::min(array.max, static_cast<std::uint32_t>(array.prefix.size()));
   }
   for (auto& object : grammar.objects) {
-    std::erase_if(object.properties, [&](const auto& property) {
-      return !property.required && never_ends(grammar, property.value);
-    });
+    std::erase_if(object.properties,
+                  [&](const auto& property) { return !property.required && never_ends(grammar, property.value); });
     if (object.additional != kNoNode && never_ends(grammar, object.additional)) object.additional = kNoNode;
   }
   for (auto& node : grammar.nodes)
     std::erase_if(node.shapes, [&](ShapeIndex shape) { return grammar.shapes[shape].height == kNever; });
 }
 
-// --- choices that exclude each other -----------------------------------------------------------------------------------
+// --- choices that exclude each other
+// -----------------------------------------------------------------------------------
 
 char first_letters(const std::string& text) {  // of the type: numbers begin with digits or a minus
   const char c = text.front();
@@ -122,11 +122,13 @@ bool objects_exclude(const Grammar& grammar, const ObjectShape& a, const ObjectS
     }
     const LiteralsShape* my_texts = strings_only(grammar, mine.value);
     const LiteralsShape* their_texts = strings_only(grammar, other->value);
-    const bool differ = my_texts != nullptr && their_texts != nullptr && !have_common(my_texts->list, their_texts->list);
+    const bool differ =
+        my_texts != nullptr && their_texts != nullptr && !have_common(my_texts->list, their_texts->list);
     if (differ && other->required) return true;
   }
   for (const auto& theirs : b.properties) {
-    const bool is_mine = std::ranges::find(a.properties, theirs.name, &ObjectShape::Property::name) != a.properties.end();
+    const bool is_mine =
+        std::ranges::find(a.properties, theirs.name, &ObjectShape::Property::name) != a.properties.end();
     if (theirs.required && !is_mine && a.additional == kNoNode) return true;
   }
   return false;

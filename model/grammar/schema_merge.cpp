@@ -55,8 +55,8 @@ double as_number(const json::value& value) { return value.is_number() ? value.to
 
 bool is_annotation(std::string_view keyword) {
   constexpr std::array<std::string_view, 13> kAnnotations = {
-      "title",     "description", "default", "examples", "example",     "$comment", "deprecated",
-      "readOnly",  "writeOnly",   "$schema", "$id",      "definitions", "$defs"};
+      "title",    "description", "default", "examples", "example",     "$comment", "deprecated",
+      "readOnly", "writeOnly",   "$schema", "$id",      "definitions", "$defs"};
   return std::ranges::find(kAnnotations, keyword) != kAnnotations.end();
 }
 

@@ -54,6 +54,9 @@ std::string_view ChatFormat::name() const { return rules_->name; }
 std::string_view ChatFormat::answer_start() const { return rules_->answer_start; }
 
 bool ChatFormat::has_tools() const { return rules_->tools != ToolStyle::kNone; }
+bool ChatFormat::fences_calls() const {
+  return rules_->tools == ToolStyle::kV3 || rules_->tools == ToolStyle::kV3Turns;
+}
 
 Outcome<ChatFormat> ChatFormat::with_thinking(std::optional<bool> thinking) const {
   if (!thinking) return *this;

@@ -63,6 +63,7 @@ class ChatFormat {
   // answer.
   std::string_view answer_start() const;
   bool has_tools() const;
+  bool fences_calls() const;  // "function", a name and fenced arguments, as V3 and R1 write calls
 
   // The whole conversation from the beginning of sentence on, and where asked the prompt for the next answer. The
   // format's own tokens become their ids; contents are encoded with added-token matching off, so that no content can

@@ -16,10 +16,9 @@ namespace {
 
 // Every token that a format may write.
 constexpr std::array<std::string_view, 15> kMarkers = {
-    marker::kBegin,        marker::kEnd,        marker::kUser,        marker::kAssistant,
-    "<think>",             "</think>",          marker::kCallsBegin,  marker::kCallsEnd,
-    marker::kCallBegin,    marker::kCallEnd,    marker::kSeparator,   marker::kOutputsBegin,
-    marker::kOutputsEnd,   marker::kOutputBegin, marker::kOutputEnd};
+    marker::kBegin,     marker::kEnd,          marker::kUser,       marker::kAssistant,   "<think>",
+    "</think>",         marker::kCallsBegin,   marker::kCallsEnd,   marker::kCallBegin,   marker::kCallEnd,
+    marker::kSeparator, marker::kOutputsBegin, marker::kOutputsEnd, marker::kOutputBegin, marker::kOutputEnd};
 
 bool applies(Marker when, bool after_user) {
   return when == Marker::kAlways || (when == Marker::kAfterUser) == after_user;
@@ -49,10 +48,9 @@ Status ChatWriter::own(std::string_view text) {
     }
     const auto id = tokenizer_.added_token_id(*marker);
     if (!id) {
-      return runtime::failure(ErrorKind::kInvalid, "chat format " + std::string(rules_.name) + " needs the token " +
-                                                       std::string(*marker) +
-                                                       ", which this tokenizer does not have; formats are " +
-                                                       chat_format_names());
+      return runtime::failure(ErrorKind::kInvalid,
+                              "chat format " + std::string(rules_.name) + " needs the token " + std::string(*marker) +
+                                  ", which this tokenizer does not have; formats are " + chat_format_names());
     }
     CONSORT_RETURN_IF_ERROR(flush());
     chat_.ids.push_back(*id);
@@ -77,8 +75,7 @@ Status ChatWriter::flush() {
 std::string_view ChatWriter::without_thought(std::string_view content) const {
   constexpr std::string_view kThoughtEnd = "</think>";
   if (rules_.thought == Thought::kKept) return content;
-  const std::size_t at =
-      rules_.thought == Thought::kAfterLast ? content.rfind(kThoughtEnd) : content.find(kThoughtEnd);
+  const std::size_t at = rules_.thought == Thought::kAfterLast ? content.rfind(kThoughtEnd) : content.find(kThoughtEnd);
   return at == std::string_view::npos ? content : content.substr(at + kThoughtEnd.size());
 }
 

@@ -53,8 +53,10 @@ ToolMarkers ToolMarkers::of(const Tokenizer& tokenizer) {
 
 bool ToolMarkers::complete() const { return std::min({calls_begin, calls_end, call_begin, call_end, separator}) >= 0; }
 
-bool ToolMarkers::has(std::int32_t id) const {
-  return id >= 0 && (id == calls_begin || id == calls_end || id == call_begin || id == call_end || id == separator);
+std::vector<std::int32_t> ToolMarkers::ids() const {
+  std::vector<std::int32_t> ids{calls_begin, calls_end, call_begin, call_end, separator};
+  std::erase(ids, -1);
+  return ids;
 }
 
 Outcome<ToolCallLayout> tool_call_layout(std::string_view format, const Tokenizer& tokenizer) {

@@ -14,7 +14,8 @@
 
 namespace consort::model {
 
-// How a format's calls are laid out, for a grammar that writes them. Fails where the format, or the tokenizer, has none.
+// How a format's calls are laid out, for a grammar that writes them. Fails where the format, or the tokenizer, has
+// none.
 runtime::Outcome<ToolCallLayout> tool_call_layout(std::string_view format, const Tokenizer& tokenizer);
 
 // Ids of the markers around calls; -1 where the tokenizer lacks one.
@@ -22,7 +23,7 @@ struct ToolMarkers {
   std::int32_t calls_begin = -1, calls_end = -1, call_begin = -1, call_end = -1, separator = -1;
   static ToolMarkers of(const Tokenizer& tokenizer);
   bool complete() const;
-  bool has(std::int32_t id) const;
+  std::vector<std::int32_t> ids() const;  // those that there are
 };
 
 // Reads the content of an answer: text, and markers told by their ids, so that no text can play a call. A call that is
@@ -31,7 +32,7 @@ struct ToolMarkers {
 class ToolCallReader {
  public:
   struct Options {
-    bool fenced = false;          // "function", name and fenced arguments, as V3 and R1 write them
+    bool fenced = false;  // "function", name and fenced arguments, as V3 and R1 write them
     std::set<std::string, std::less<>> names;
     // The calls are written under a grammar: arguments go out as they come, and are not looked at.
     bool is_certain = false;
@@ -52,7 +53,7 @@ class ToolCallReader {
 
   Piece text(std::string_view text);
   Piece marker(std::int32_t id);
-  Piece finish();                               // the end came; what is held back is no call
+  Piece finish();                                 // the end came; what is held back is no call
   std::uint32_t calls() const { return calls_; }  // those that went out
   bool between_calls() const { return place_ == Place::kBetween || place_ == Place::kContent; }
 

@@ -26,7 +26,8 @@ std::set<std::int32_t> allowed(TokenConstraint& constraint) {
 }
 
 constexpr std::int32_t byte_id(char c) { return 32 + static_cast<unsigned char>(c); }
-constexpr std::int32_t kThink = 4, kThinkEnd = 5, kCallsBegin = 6, kCallsEnd = 7, kCallBegin = 8, kCallEnd = 9, kSeparator = 10;
+constexpr std::int32_t kThink = 4, kThinkEnd = 5, kCallsBegin = 6, kCallsEnd = 7, kCallBegin = 8, kCallEnd = 9,
+                       kSeparator = 10;
 
 void take(TokenConstraint& constraint, std::string_view text) {
   for (const char c : text) {
@@ -72,11 +73,26 @@ constexpr const char* kOrder =
 TEST_CASE("a mask is what each token alone would find") {
   const auto vocabulary = std::make_shared<const GrammarVocabulary>(tests::grammar_tokenizer());
   GrammarMasks masks(tests::grammar_of(kOrder), vocabulary);
-  for (const char* before : {"", "{", "{\"", R"({"item":)", R"({"item":")", R"({"item":"a\)", R"({"item":"a\u00)", R"({"item":"é)",
-                             "{\"item\":\"\xC3", R"({"item":"0123456789012345678901234567890123456789)", R"({"item":"x")",
-                             R"({"item":"x",)", R"({"item":"x","count":)", R"({"item":"x","count":9)", R"({"item":"x","count":12,"tags":[)",
-                             R"({"item":"x","count":12,"tags":["r)", R"({"item":"x","count":12,"note":)", R"({"item":"x","count":12,"note":"A)",
-                             R"({"item":"x","count":12,"more":{"a":[[{"b":")", R"({"item":"x","count":12,"more":{"a)"}) {
+  for (const char* before : {"",
+                             "{",
+                             "{\"",
+                             R"({"item":)",
+                             R"({"item":")",
+                             R"({"item":"a\)",
+                             R"({"item":"a\u00)",
+                             R"({"item":"é)",
+                             "{\"item\":\"\xC3",
+                             R"({"item":"0123456789012345678901234567890123456789)",
+                             R"({"item":"x")",
+                             R"({"item":"x",)",
+                             R"({"item":"x","count":)",
+                             R"({"item":"x","count":9)",
+                             R"({"item":"x","count":12,"tags":[)",
+                             R"({"item":"x","count":12,"tags":["r)",
+                             R"({"item":"x","count":12,"note":)",
+                             R"({"item":"x","count":12,"note":"A)",
+                             R"({"item":"x","count":12,"more":{"a":[[{"b":")",
+                             R"({"item":"x","count":12,"more":{"a)"}) {
     check_against_each_token(masks, before);
   }
 }
@@ -102,10 +118,11 @@ TEST_CASE("states that allow the same share one mask, and those that do not do n
 TEST_CASE("the end may come where the value is whole, and nothing else may follow it") {
   const Tokenizer tokenizer = tests::grammar_tokenizer();
   const auto compile = make_constraint_compiler(tokenizer);
-  const auto constraint = tests::constraint_of(compile, {ConstraintKind::kJsonSchema, R"({"type":"integer","maximum":12,"minimum":1})"});
+  const auto constraint =
+      tests::constraint_of(compile, {ConstraintKind::kJsonSchema, R"({"type":"integer","maximum":12,"minimum":1})"});
   const std::int32_t twelve = *tokenizer.token_id("12");
-  CHECK(allowed(*constraint) == std::set<std::int32_t>{kThink, 32 + '1', 32 + '2', 32 + '3', 32 + '4', 32 + '5', 32 + '6', 32 + '7',
-                                                       32 + '8', 32 + '9', twelve});
+  CHECK(allowed(*constraint) == std::set<std::int32_t>{kThink, 32 + '1', 32 + '2', 32 + '3', 32 + '4', 32 + '5',
+                                                       32 + '6', 32 + '7', 32 + '8', 32 + '9', twelve});
   CHECK_FALSE(compile({ConstraintKind::kJsonSchema, "{\"not\":{}}"}).ok());
   take(*constraint, "1");
   CHECK(allowed(*constraint) == std::set<std::int32_t>{tests::kEndId, 32 + '0', 32 + '1', 32 + '2'});
@@ -157,10 +174,12 @@ TEST_CASE("markers are no text, whatever a string may hold") {
 TEST_CASE("calls of tools are written as the format has them, with arguments of the tool's schema") {
   const Tokenizer tokenizer = tests::grammar_tokenizer();
   const auto compile = make_constraint_compiler(tokenizer);
-  const std::string numbers = R"({"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false})";
+  const std::string numbers =
+      R"({"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false})";
   const auto make = [&](const char* format, bool parallel) {
     return tests::constraint_of(
-        compile, {ConstraintKind::kToolCalls, tool_call_text({format, parallel, {{"count", numbers}, {"counter", ""}, {"now", "{}"}}})});
+        compile, {ConstraintKind::kToolCalls,
+                  tool_call_text({format, parallel, {{"count", numbers}, {"counter", ""}, {"now", "{}"}}})});
   };
   const auto bare = make("v3.1", true);
   take_marker(*bare, kCallsBegin);
@@ -246,12 +265,13 @@ TEST_CASE("with the vocabulary of DeepSeek-V3 masks are quick, and right") {
   constexpr int kLookups = 2000;
   for (int i = 0; i < kLookups; ++i) REQUIRE(masks.kept(masks.key(now)) == masks.kept(masks.key(now)));
   const double cached = milliseconds_since(begin) / (2 * kLookups);
-  MESSAGE(made.size() << " new masks: median " << made[made.size() / 2] << " ms, longest " << made.back() << " ms; cached "
-                      << cached * 1000 << " us");
+  MESSAGE(made.size() << " new masks: median " << made[made.size() / 2] << " ms, longest " << made.back()
+                      << " ms; cached " << cached * 1000 << " us");
   // Ten times the aim, since a busy machine is no reason to fail.
   CHECK(made[made.size() / 2] < 50);
   CHECK(cached < 0.5);
-  for (const char* before : {"", "{\"item\": \"", "{\"item\": \"a 鋼", "{\"item\": \"a\", \"count\": 4", "{\"item\":\"a\",\"count\":4,\"note\":"})
+  for (const char* before : {"", "{\"item\": \"", "{\"item\": \"a 鋼", "{\"item\": \"a\", \"count\": 4",
+                             "{\"item\":\"a\",\"count\":4,\"note\":"})
     check_against_each_token(masks, before);
 }
 

@@ -133,15 +133,34 @@ TEST_CASE("any text that a grammar accepts is valid, also texts near to valid on
 TEST_CASE("a JSON object may hold anything, and nothing else is one") {
   const auto made = compile_json_object();
   REQUIRE(made.ok());
-  for (const char* text : {"{}", R"({"a":1})", R"({"a": [1, 2.5e3, {"b": null}], "c": "\u00e9\ud83d\ude80\n"})", "{\n  \"a\": true\n}",
-                           R"({"":"", "a": -0.5})"}) {
+  for (const char* text : {"{}", R"({"a":1})", R"({"a": [1, 2.5e3, {"b": null}], "c": "\u00e9\ud83d\ude80\n"})",
+                           "{\n  \"a\": true\n}", R"({"":"", "a": -0.5})"}) {
     CAPTURE(text);
     CHECK(accepts(*made, text));
   }
-  for (const char* text : {"[]", "1", "{", "{}}", R"({"a"})", R"({"a":})", R"({"a":1,})", R"({a:1})", "{\"a\":\"\n\"}",
-                           R"({"a":"\x"})", R"({"a":"\ud83d"})", R"({"a":"\ude80"})", R"({"a":01})", R"({"a":1.})", R"({"a":+1})",
-                           R"({"a":1e999})", "{\"a\":\"\xC0\x80\"}", "{\"a\":\"\xED\xA0\x80\"}", "{\"a\":\"\xF4\x90\x80\x80\"}",
-                           "{  \"a\":1}", "{\"a\":  1}", " {}", "{} "}) {
+  for (const char* text : {"[]",
+                           "1",
+                           "{",
+                           "{}}",
+                           R"({"a"})",
+                           R"({"a":})",
+                           R"({"a":1,})",
+                           R"({a:1})",
+                           "{\"a\":\"\n\"}",
+                           R"({"a":"\x"})",
+                           R"({"a":"\ud83d"})",
+                           R"({"a":"\ude80"})",
+                           R"({"a":01})",
+                           R"({"a":1.})",
+                           R"({"a":+1})",
+                           R"({"a":1e999})",
+                           "{\"a\":\"\xC0\x80\"}",
+                           "{\"a\":\"\xED\xA0\x80\"}",
+                           "{\"a\":\"\xF4\x90\x80\x80\"}",
+                           "{  \"a\":1}",
+                           "{\"a\":  1}",
+                           " {}",
+                           "{} "}) {
     CAPTURE(text);
     CHECK_FALSE(accepts(*made, text));
   }
@@ -168,7 +187,8 @@ TEST_CASE("numbers keep their bounds, digit by digit") {
 TEST_CASE("strings keep length, pattern and format, and characters count as such") {
   const std::string two = R"({"type":"string","minLength":2,"maxLength":3})";
   for (const char* text : {R"("ab")", "\"é漢🚀\"", R"("\u00e9\n")", R"("\ud83d\ude80\"")"}) CHECK(takes(two, text));
-  for (const char* text : {R"("a")", R"("abcd")", R"("\u00e9")", R"("\ud83d\ude80")", R"("ab)"}) CHECK_FALSE(takes(two, text));
+  for (const char* text : {R"("a")", R"("abcd")", R"("\u00e9")", R"("\ud83d\ude80")", R"("ab)"})
+    CHECK_FALSE(takes(two, text));
   const std::string both = R"({"type":"string","pattern":"^[a-c]+$","minLength":2,"maxLength":3})";
   for (const char* text : {R"("ab")", R"("ccc")"}) CHECK(takes(both, text));
   for (const char* text : {R"("a")", R"("abca")", R"("ad")", R"("\u0061b")"}) CHECK_FALSE(takes(both, text));
@@ -200,13 +220,15 @@ TEST_CASE("properties come in the schema's order, additional ones behind and nev
   const std::string schema =
       R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"},"c":{"type":"integer"}},)"
       R"("required":["b"],"additionalProperties":{"type":"boolean"}})";
-  for (const char* text : {R"({"b":1})", R"({"a":1,"b":2,"c":3})", R"({"b":2,"c":3,"d":true})", R"({"b":2,"":false,"bb":true})"})
+  for (const char* text :
+       {R"({"b":1})", R"({"a":1,"b":2,"c":3})", R"({"b":2,"c":3,"d":true})", R"({"b":2,"":false,"bb":true})"})
     CHECK(takes(schema, text));
-  for (const char* text : {R"({})", R"({"a":1})", R"({"b":1,"a":2})", R"({"d":true,"b":1})", R"({"b":1,"b":2})", R"({"b":1,"d":1})",
-                           R"({"b":1,"\u0062":true})", R"({"b":1,"a":true})"})
+  for (const char* text : {R"({})", R"({"a":1})", R"({"b":1,"a":2})", R"({"d":true,"b":1})", R"({"b":1,"b":2})",
+                           R"({"b":1,"d":1})", R"({"b":1,"\u0062":true})", R"({"b":1,"a":true})"})
     CHECK_FALSE(takes(schema, text));
-  const std::string counted = R"({"type":"object","minProperties":2,"maxProperties":3,"properties":{"a":{},"b":{},"c":{},"d":{}},)"
-                              R"("required":["d"],"additionalProperties":false})";
+  const std::string counted =
+      R"({"type":"object","minProperties":2,"maxProperties":3,"properties":{"a":{},"b":{},"c":{},"d":{}},)"
+      R"("required":["d"],"additionalProperties":false})";
   for (const char* text : {R"({"a":1,"d":2})", R"({"a":1,"c":2,"d":3})"}) CHECK(takes(counted, text));
   for (const char* text : {R"({"d":2})", R"({"a":1,"b":1,"c":2,"d":3})"}) CHECK_FALSE(takes(counted, text));
 }
@@ -221,8 +243,9 @@ TEST_CASE("properties of one name count once") {
 }
 
 TEST_CASE("references recurse, and nesting is bounded") {
-  const std::string list = R"({"$ref":"#/$defs/list","$defs":{"list":{"anyOf":[{"type":"null"},)"
-                           R"({"type":"object","properties":{"next":{"$ref":"#/$defs/list"}},"required":["next"],"additionalProperties":false}]}}})";
+  const std::string list =
+      R"({"$ref":"#/$defs/list","$defs":{"list":{"anyOf":[{"type":"null"},)"
+      R"({"type":"object","properties":{"next":{"$ref":"#/$defs/list"}},"required":["next"],"additionalProperties":false}]}}})";
   const auto nested = [](int depth) {
     std::string text = "null";
     for (int i = 0; i < depth; ++i) text = R"({"next":)" + text + "}";
@@ -231,7 +254,8 @@ TEST_CASE("references recurse, and nesting is bounded") {
   CHECK(takes(list, nested(0)));
   CHECK(takes(list, nested(64)));
   CHECK_FALSE(takes(list, nested(65)));
-  CHECK(refusal(R"({"type":"object","properties":{"me":{"$ref":"#"}},"required":["me"]})").find("no value meets") != std::string::npos);
+  CHECK(refusal(R"({"type":"object","properties":{"me":{"$ref":"#"}},"required":["me"]})").find("no value meets") !=
+        std::string::npos);
   CHECK(refusal(R"({"$ref":"#"})").find("no value meets") != std::string::npos);
   CHECK(takes(R"({"anyOf":[{"$ref":"#"},{"type":"null"}]})", "null"));
 }
@@ -248,19 +272,22 @@ TEST_CASE("what holds at once is joined, or refused") {
   CHECK(takes(R"({"$defs":{"n":{"type":"integer"}},"$ref":"#/$defs/n","minimum":5})", "5"));
   CHECK_FALSE(takes(R"({"$defs":{"n":{"type":"integer"}},"$ref":"#/$defs/n","minimum":5})", "4"));
   CHECK(refusal(R"({"allOf":[{"pattern":"a"},{"pattern":"b"}]})").find("/allOf/1/pattern") != std::string::npos);
-  CHECK(refusal(R"({"properties":{"a":{}},"additionalProperties":false,"allOf":[{"properties":{"b":{}}}]})").find("/allOf/0") !=
-        std::string::npos);
+  CHECK(refusal(R"({"properties":{"a":{}},"additionalProperties":false,"allOf":[{"properties":{"b":{}}}]})")
+            .find("/allOf/0") != std::string::npos);
 }
 
 TEST_CASE("a oneOf must be told apart") {
   CHECK(takes(R"({"oneOf":[{"type":"string"},{"type":"integer"}]})", "5"));
   CHECK(takes(R"({"oneOf":[{"enum":["a","b"]},{"const":"c"}]})", "\"c\""));
-  const std::string tagged = R"({"oneOf":[{"type":"object","properties":{"t":{"const":"x"}},"required":["t"]},)"
-                             R"({"type":"object","properties":{"t":{"const":"y"},"n":{"type":"integer"}},"required":["t","n"]}]})";
+  const std::string tagged =
+      R"({"oneOf":[{"type":"object","properties":{"t":{"const":"x"}},"required":["t"]},)"
+      R"({"type":"object","properties":{"t":{"const":"y"},"n":{"type":"integer"}},"required":["t","n"]}]})";
   CHECK(takes(tagged, R"({"t":"y","n":1})"));
   CHECK_FALSE(takes(tagged, R"({"t":"y"})"));
-  for (const char* schema : {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", R"({"oneOf":[{"type":"object"},{"type":"object","required":["a"]}]})",
-                             R"({"oneOf":[{"enum":["a"]},{"type":"string"}]})", R"({"oneOf":[{"const":1},{"const":1.0}]})"}) {
+  for (const char* schema :
+       {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})",
+        R"({"oneOf":[{"type":"object"},{"type":"object","required":["a"]}]})",
+        R"({"oneOf":[{"enum":["a"]},{"type":"string"}]})", R"({"oneOf":[{"const":1},{"const":1.0}]})"}) {
     CHECK(refusal(schema).find("/oneOf has choices 0 and 1") != std::string::npos);
   }
 }
@@ -300,18 +327,22 @@ TEST_CASE("what cannot be enforced is refused by its pointer, never passed over"
   CHECK(refusal("{\"type\":\"null\",\"type\":\"null\"}").find("twice") != std::string::npos);
   CHECK(refusal("false").find("no value meets") != std::string::npos);
   CHECK(refusal(R"({"type":"integer","minimum":5,"maximum":4})").find("no value meets") != std::string::npos);
-  CHECK(refusal(R"({"type":"integer","minimum":5,"maximum":6,"multipleOf":4})").find("no value meets") != std::string::npos);
+  CHECK(refusal(R"({"type":"integer","minimum":5,"maximum":6,"multipleOf":4})").find("no value meets") !=
+        std::string::npos);
   std::string wide = R"({"type":"object","properties":{)";
   for (int i = 0; i < 129; ++i) wide += (i == 0 ? "\"p" : ",\"p") + std::to_string(i) + "\":{}";
   names(wide + "}}", "/properties");
-  CHECK(takes(R"({"title":"t","description":"d","default":1,"examples":[1],"$comment":"c","type":"null","deprecated":true})", "null"));
+  CHECK(takes(
+      R"({"title":"t","description":"d","default":1,"examples":[1],"$comment":"c","type":"null","deprecated":true})",
+      "null"));
 }
 
 TEST_CASE("schemas that multiply themselves are refused in time") {
   std::string doubling = R"({"$defs":{"d0":{"type":"null"})";
   for (int i = 1; i < 40; ++i) {
     const std::string before = "{\"$ref\":\"#/$defs/d" + std::to_string(i - 1) + "\",\"minLength\":1}";
-    doubling += ",\"d" + std::to_string(i) + "\":{\"type\":\"array\",\"items\":" + before + ",\"prefixItems\":[" + before + "]}";
+    doubling += ",\"d" + std::to_string(i) + "\":{\"type\":\"array\",\"items\":" + before + ",\"prefixItems\":[" +
+                before + "]}";
   }
   CHECK(refusal(doubling + R"(},"$ref":"#/$defs/d39"})").find("larger than") != std::string::npos);
   CHECK(refusal(R"({"type":"object","anyOf":[{"$ref":"#"}]})").find("the schema's") != std::string::npos);

@@ -23,20 +23,22 @@ inline model::Tokenizer grammar_tokenizer() {
   json::object vocab;
   json::array added;
   int id = 0;
-  for (const char* text :
-       {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>",
-        "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>",
-        "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"}) {
+  for (const char* text : {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>",
+                           "<think>", "</think>", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",
+                           "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<｜tool▁outputs▁begin｜>",
+                           "<｜tool▁outputs▁end｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"}) {
     added.push_back(json::object{{"id", id}, {"content", text}, {"special", id < 2}});
     vocab[text] = id++;
   }
   const auto add = [&](const std::string& bytes) { vocab[model::symbols_of_bytes(bytes)] = id++; };
   while (id < 32) add("spare " + std::to_string(id));
   for (int byte = 0; byte < 256; ++byte) add(std::string(1, static_cast<char>(byte)));
-  for (const char* text : {"{\"", "\":", "\": ", "\",", "\", \"", "\"}", "}}", "]]", "]}", "},{", "true", "false", "null", "12",
-                           "00", "-1", ".5", "e+", "é", "漢", "\xF0\x9F", "\x9A\x80", "\\u", "\\n", "00e9", "D83D", "\\uDE80",
-                           "name", "name\"", "value\":", "children\":[", "more", "red", "ab", "\n  ", "    ", "\n\n",
-                           "function", "\n```json\n", "\n```", "``` ", "{}", "[]", "a\"", "<think>x"}) {
+  for (const char* text :
+       {"{\"",  "\":",      "\": ",        "\",",          "\", \"", "\"}", "}}",   "]]",   "]}",
+        "},{",  "true",     "false",       "null",         "12",     "00",  "-1",   ".5",   "e+",
+        "é",    "漢",       "\xF0\x9F",    "\x9A\x80",     "\\u",    "\\n", "00e9", "D83D", "\\uDE80",
+        "name", "name\"",   "value\":",    "children\":[", "more",   "red", "ab",   "\n  ", "    ",
+        "\n\n", "function", "\n```json\n", "\n```",        "``` ",   "{}",  "[]",   "a\"",  "<think>x"}) {
     add(text);
   }
   const json::object file{{"added_tokens", added},

@@ -53,7 +53,9 @@ inline Walk walk(model::TokenConstraint& constraint, const model::Tokenizer& tok
     REQUIRE_MESSAGE(!allowed.empty(), out.text);
     std::int32_t chosen = allowed[rng() % allowed.size()];
     if (out.ids.size() > patience) {
-      const auto may = [&](char c) { return mask->allows(static_cast<std::size_t>(32 + static_cast<unsigned char>(c))); };
+      const auto may = [&](char c) {
+        return mask->allows(static_cast<std::size_t>(32 + static_cast<unsigned char>(c)));
+      };
       const bool in_string = may('%') && may('&');
       for (const char closer : in_string ? std::string_view("\"") : std::string_view("}]\"0")) {
         if (!may(closer)) continue;

@@ -26,7 +26,8 @@ inline std::wstring wide(std::string_view text) {
     const auto lead = static_cast<unsigned char>(text[i++]);
     const int more = lead < 0x80 ? 0 : lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
     auto point = static_cast<wchar_t>(more == 0 ? lead : lead & (0x3F >> more));
-    for (int k = 0; k < more; ++k) point = static_cast<wchar_t>(point << 6 | (static_cast<unsigned char>(text[i++]) & 0x3F));
+    for (int k = 0; k < more; ++k)
+      point = static_cast<wchar_t>(point << 6 | (static_cast<unsigned char>(text[i++]) & 0x3F));
     out += point;
   }
   return out;
@@ -94,7 +95,8 @@ class SchemaChecker {
   }
   static bool meets_number(double value, const json::object& s) {
     if (value < limit(s, "minimum", -INFINITY) || value > limit(s, "maximum", INFINITY)) return false;
-    if (value <= limit(s, "exclusiveMinimum", -INFINITY) || value >= limit(s, "exclusiveMaximum", INFINITY)) return false;
+    if (value <= limit(s, "exclusiveMinimum", -INFINITY) || value >= limit(s, "exclusiveMaximum", INFINITY))
+      return false;
     const double step = limit(s, "multipleOf", 0);
     return step == 0 || std::fmod(value, step) == 0;
   }
@@ -155,7 +157,8 @@ class SchemaMaker {
     if (const auto* ref = s.if_contains("$ref")) return value(root, *resolve(root, *ref), depth + 1);
     for (const char* choice : {"anyOf", "oneOf"}) {
       if (const auto* list = s.if_contains(choice))
-        return value(root, depth > 6 ? list->as_array()[0] : list->as_array()[pick(list->as_array().size())], depth + 1);
+        return value(root, depth > 6 ? list->as_array()[0] : list->as_array()[pick(list->as_array().size())],
+                     depth + 1);
     }
     if (const auto* only = s.if_contains("const")) return *only;
     if (const auto* list = s.if_contains("enum")) return list->as_array()[pick(list->as_array().size())];
@@ -195,7 +198,8 @@ class SchemaMaker {
         json::object s{{"type", "integer"}};
         const auto low = static_cast<std::int64_t>(pick(4000)) - 2000;
         if (chance(0.5)) s[chance(0.5) ? "minimum" : "exclusiveMinimum"] = low;
-        if (chance(0.5)) s[chance(0.5) ? "maximum" : "exclusiveMaximum"] = low + 20 + static_cast<std::int64_t>(pick(500));
+        if (chance(0.5))
+          s[chance(0.5) ? "maximum" : "exclusiveMaximum"] = low + 20 + static_cast<std::int64_t>(pick(500));
         if (chance(0.3)) s["multipleOf"] = 1 + static_cast<std::int64_t>(pick(9));
         return s;
       }
@@ -211,8 +215,8 @@ class SchemaMaker {
       case 5:
         return {{"const", chance(0.5) ? json::value("only") : json::value(json::array{1, json::object{{"k", "v"}}})}};
       case 6: {
-        static const char* const kPatterns[] = {"^[a-c]{2,4}$", "^a|b$",      "x+",          "^(foo|ba[rz])?[0-9]{1,3}$",
-                                                "^\\w+@\\w+$",  "^[^\"]{3}$", "\\\\|/|\\n",  "^(\\d\\d-)*\\d\\d$"};
+        static const char* const kPatterns[] = {"^[a-c]{2,4}$", "^a|b$",      "x+",         "^(foo|ba[rz])?[0-9]{1,3}$",
+                                                "^\\w+@\\w+$",  "^[^\"]{3}$", "\\\\|/|\\n", "^(\\d\\d-)*\\d\\d$"};
         return {{"type", "string"}, {"pattern", kPatterns[pick(std::size(kPatterns))]}};
       }
       default: {
@@ -271,8 +275,12 @@ class SchemaMaker {
   std::int64_t integer(const json::object& s) {
     const auto at = [&](const char* key) { return s.if_contains(key); };
     const auto whole = [](const json::value& v) { return v.to_number<double>(); };
-    double low = at("minimum") ? whole(*at("minimum")) : at("exclusiveMinimum") ? whole(*at("exclusiveMinimum")) + 1 : -1e9;
-    double high = at("maximum") ? whole(*at("maximum")) : at("exclusiveMaximum") ? whole(*at("exclusiveMaximum")) - 1 : 1e9;
+    double low = at("minimum")            ? whole(*at("minimum"))
+                 : at("exclusiveMinimum") ? whole(*at("exclusiveMinimum")) + 1
+                                          : -1e9;
+    double high = at("maximum")            ? whole(*at("maximum"))
+                  : at("exclusiveMaximum") ? whole(*at("exclusiveMaximum")) - 1
+                                           : 1e9;
     if (low == -1e9 && high != 1e9) low = high - 100;
     if (high == 1e9 && low != -1e9) high = low + 100;
     const std::int64_t step = at("multipleOf") ? at("multipleOf")->as_int64() : 1;
@@ -282,15 +290,21 @@ class SchemaMaker {
   }
   std::string string(const json::object& s) {
     if (const auto* pattern = s.if_contains("pattern")) {
-      static const std::pair<std::string_view, std::string_view> kExamples[] = {
-          {"^[a-c]{2,4}$", "abc"},      {"^a|b$", "all of it"}, {"x+", "a xx y"},         {"^(foo|ba[rz])?[0-9]{1,3}$", "baz42"},
-          {"^\\w+@\\w+$", "me@here"},   {"^[^\"]{3}$", "aé🚀"}, {"\\\\|/|\\n", "to/from\\"}, {"^(\\d\\d-)*\\d\\d$", "12-34-56"}};
+      static const std::pair<std::string_view, std::string_view> kExamples[] = {{"^[a-c]{2,4}$", "abc"},
+                                                                                {"^a|b$", "all of it"},
+                                                                                {"x+", "a xx y"},
+                                                                                {"^(foo|ba[rz])?[0-9]{1,3}$", "baz42"},
+                                                                                {"^\\w+@\\w+$", "me@here"},
+                                                                                {"^[^\"]{3}$", "aé🚀"},
+                                                                                {"\\\\|/|\\n", "to/from\\"},
+                                                                                {"^(\\d\\d-)*\\d\\d$", "12-34-56"}};
       for (const auto& [text, example] : kExamples) {
         if (text == std::string_view(pattern->as_string())) return std::string(example);
       }
     }
     const std::size_t low = s.contains("minLength") ? static_cast<std::size_t>(s.at("minLength").to_number<int>()) : 0;
-    const std::size_t high = s.contains("maxLength") ? static_cast<std::size_t>(s.at("maxLength").to_number<int>()) : low + 6;
+    const std::size_t high =
+        s.contains("maxLength") ? static_cast<std::size_t>(s.at("maxLength").to_number<int>()) : low + 6;
     return text(low + pick(high - low + 1));
   }
   std::string text(std::size_t length) {
@@ -317,7 +331,8 @@ class SchemaMaker {
   }
   json::value array(const json::value& root, const json::object& s, int depth) {
     const std::size_t low = s.contains("minItems") ? static_cast<std::size_t>(s.at("minItems").to_number<int>()) : 0;
-    const std::size_t high = s.contains("maxItems") ? static_cast<std::size_t>(s.at("maxItems").to_number<int>()) : low + 3;
+    const std::size_t high =
+        s.contains("maxItems") ? static_cast<std::size_t>(s.at("maxItems").to_number<int>()) : low + 3;
     const std::size_t count = depth > 6 ? low : low + pick(high - low + 1);
     json::array out;
     const json::value* prefix = s.if_contains("prefixItems");
@@ -341,7 +356,8 @@ class SchemaMaker {
     }
     const json::value* additional = s.if_contains("additionalProperties");
     const bool is_closed = additional != nullptr && additional->is_bool();
-    const std::size_t least = s.contains("minProperties") ? static_cast<std::size_t>(s.at("minProperties").to_number<int>()) : 0;
+    const std::size_t least =
+        s.contains("minProperties") ? static_cast<std::size_t>(s.at("minProperties").to_number<int>()) : 0;
     while (!is_closed && (out.size() < least || chance(0.2))) {
       const std::string key = "more" + std::to_string(out.size()) + text(1);
       out[key] = additional == nullptr ? free_value(depth + 1) : value(root, *additional, depth + 1);
