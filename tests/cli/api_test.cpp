@@ -97,6 +97,24 @@ TEST_CASE("a chat request's fields are read") {
   CHECK(chat_of(call).messages.at(0).content == "Hi");
 }
 
+TEST_CASE("penalties, biases, priority and salt are read within their ranges") {
+  const actors::AnswerRequest r = good_chat(R"("presence_penalty":-2,"frequency_penalty":1.5,"repetition_penalty":1.25,
+    "logit_bias":{"5":-100,"17":0.5},"priority":-7,"cache_salt":"s")")
+                                      .request;
+  CHECK(r.penalties == model::PenaltyParams{1.5F, -2.0F, 1.25F, {{5, -100.0F}, {17, 0.5F}}});
+  CHECK(r.priority == -7);
+  CHECK(r.cache_salt == "s");
+  CHECK(good_chat(R"("repetition_penalty":0.01)").request.penalties.repetition_penalty >=
+        model::kLeastRepetitionPenalty);
+  CHECK(good_chat(R"("stop":null)").request.penalties == model::PenaltyParams{});
+}
+
+TEST_CASE("a busy service says when to come again") {
+  using namespace std::chrono_literals;
+  CHECK(refusal_of({actors::WorkFailure::kBusy, "full", 2500ms}).retry_after_seconds == 3);
+  CHECK(refusal_of({actors::WorkFailure::kBusy, "full"}).retry_after_seconds == 1);
+}
+
 TEST_CASE("absent and null fields give OpenAI's defaults") {
   const AnswerCall call = good_chat(R"("stop":null,"n":null,"temperature":null,"max_tokens":null)");
   CHECK(call.request.choices == 1);

@@ -25,6 +25,7 @@ NODES = [
     dict(name="desk", roles=["coordinator", "batcher", "trunk", "experts", "gateway"], memory="256MiB"),
     dict(name="attic", roles=["trunk", "experts"], memory="256MiB"),
 ]
+BATCHER = ["[batcher]", "max_running = 16", "max_queued = 64"]  # so that a dozen clients can fill the queue
 QUESTION = "12+34=?"
 THOUGHT = "2+4=6,1+3=4"
 SOON = 10  # seconds for what happens at once, on a machine that is busy
@@ -42,7 +43,7 @@ class Service:
     @classmethod
     def up(cls):
         if cls.cluster is None:
-            cls.cluster = real.LocalCluster(real.Program.path, real.ADDER, nodes=NODES, extra=["[gateway]", "port = 0"])
+            cls.cluster = real.LocalCluster(real.Program.path, real.ADDER, nodes=NODES, extra=["[gateway]", "port = 0", *BATCHER])
             cls.cluster.up()
             cls.url = cls.address()
 
@@ -415,6 +416,38 @@ class Official(unittest.TestCase):
         both = self.client.completions.create(**asked | dict(prompt=[ids, ids]))
         self.assertEqual([c.text for c in both.choices], [done.choices[0].text] * 2)
 
+    def test_penalties(self):
+        """penalties and biases change the answer, and logprobs stay the model's own"""
+        asked = dict(model=MODEL, prompt="7+7+7+7+", max_tokens=24, temperature=0, logprobs=1, extra_body=dict(ignore_eos=True))
+        plain = self.client.completions.create(**asked).choices[0]
+        warm = asked | dict(temperature=2, seed=5, max_tokens=100)  # at 0 the adder is too sure of itself
+        texts = [self.client.completions.create(**warm, **more).choices[0].text
+                 for more in (dict(), dict(presence_penalty=2), dict(frequency_penalty=2))]
+        warm["extra_body"] = dict(ignore_eos=True, repetition_penalty=5)
+        texts.append(self.client.completions.create(**warm).choices[0].text)
+        self.assertEqual(len(set(texts)), len(texts), texts)
+        digits = {d: json.loads(call("POST", "/tokenize", dict(prompt=d))[2])["tokens"][-1] for d in "0123456789"}
+        never = self.client.completions.create(**asked, logit_bias={str(i): -100 for i in digits.values()}).choices[0]
+        self.assertFalse(set(never.text) & set(digits), never.text)
+        always = self.client.completions.create(**asked, logit_bias={str(digits["3"]): 100}).choices[0]
+        self.assertEqual(always.text, "3" * 24)
+        self.assertEqual(always.logprobs.top_logprobs[0], plain.logprobs.top_logprobs[0])
+
+    def test_cached_prompt(self):
+        """a prompt that begins alike is taken from the cache, says how much of it, and gives the same answer"""
+        prompt = "".join(f"{i}+{i}={2 * i} " for i in range(31, 56))[:200]
+        asked = dict(model=MODEL, prompt=prompt, max_tokens=8, temperature=0)
+        def used(**more):
+            done = self.client.completions.create(**asked, **more)
+            usage = done.usage.model_dump()
+            self.assertEqual(usage["prompt_cache_hit_tokens"], usage["prompt_tokens_details"]["cached_tokens"])
+            self.assertEqual(usage["prompt_cache_hit_tokens"] + usage["prompt_cache_miss_tokens"], usage["prompt_tokens"])
+            return done.choices[0].text, usage["prompt_cache_hit_tokens"]
+        text, cached = used()
+        self.assertEqual(cached, 0)
+        self.assertEqual(used(), (text, 192))
+        self.assertEqual(used(extra_body=dict(cache_salt="another")), (text, 0))
+
     def test_errors(self):
         """errors become the client's own exceptions, with the field's name"""
         with self.assertRaises(self.openai.BadRequestError) as caught:
@@ -446,7 +479,7 @@ class Official(unittest.TestCase):
                 self.client.chat.completions.create(**chat(n=16, max_tokens=300), extra_body=dict(ignore_eos=True))
                 return "served"
             except self.openai.RateLimitError as error:
-                self.assertEqual(error.response.headers["retry-after"], "1")
+                self.assertIn(int(error.response.headers["retry-after"]), range(1, 61))
                 return "busy"
         with ThreadPoolExecutor(12) as pool:
             results = list(pool.map(one, range(12)))

@@ -65,7 +65,8 @@ TEST_CASE("one process and the simulated cluster give equal bits, whole and cut,
   const std::vector<actors::GenerationRequest> requests{greedy_request(150, 5, 6), greedy_request(33, 6, 6)};
   for (const int cut : {1, 2}) {
     CAPTURE(cut);
-    auto options = small_cluster("bits-" + std::to_string(cut), "columns = " + std::to_string(cut));
+    auto options = small_cluster("bits-" + std::to_string(cut),
+                                 "columns = " + std::to_string(cut) + "\n[batcher]\nchunk_tokens = 128");
     const std::string directory = options.config.model;
     const auto config = model::Checkpoint::open(directory).value()->config();
     const auto plan = model::cut_plan(config, cut).value();
@@ -80,6 +81,20 @@ TEST_CASE("one process and the simulated cluster give equal bits, whole and cut,
       CHECK(in_the_simulator(options, requests, &decoders_used) == expected);
       CHECK(decoders_used == 2);
     }
+  }
+}
+
+// Under the whole cluster, with checkers' pages at rest: what runs beside, earlier prompts and lack of pages stay
+// unseen.
+TEST_CASE("a simulated cluster gives equal bits whatever the batch, the chunks and the cache") {
+  std::vector<actors::GenerationRequest> requests;
+  for (std::uint32_t i = 0; i < 10; ++i) requests.push_back(greedy_request(i % 2 == 0 ? 150 : 20 + i, i / 4, 20));
+  std::vector<Tokens> expected;
+  for (const auto& request : requests) expected.push_back(in_one_process(small_checkpoint(), {}, request, 128));
+  for (const std::string batcher : {"max_running = 1", "max_running = 3\nchunk_tokens = 8", "prefix_cache = false"}) {
+    CAPTURE(batcher);
+    CHECK(in_the_simulator(small_cluster("batches", "columns = \"never\"\n[batcher]\n" + batcher), requests) ==
+          expected);
   }
 }
 
