@@ -10,9 +10,9 @@
 
 namespace consort::cli {
 
-inline constexpr std::size_t kMaxTools = 128;          // of a chat, as in OpenAI's API
-inline constexpr std::size_t kMaxToolNameBytes = 64;   // letters, digits, _ and -, as there
-inline constexpr std::size_t kMaxCallsOfTurn = 128;    // tools called at once
+inline constexpr std::size_t kMaxTools = 128;         // of a chat, as in OpenAI's API
+inline constexpr std::size_t kMaxToolNameBytes = 64;  // letters, digits, _ and -, as there
+inline constexpr std::size_t kMaxCallsOfTurn = 128;   // tools called at once
 
 // Which calls of a turn are answered. The formats name no ids: answers are put in the order of the calls.
 class ToolTurns {

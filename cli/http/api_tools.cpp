@@ -127,19 +127,24 @@ void read_allowed(Fields& choice, actors::ToolUse& use) {
   use.names = std::move(names);
 }
 
-void read_choice(Fields& fields, actors::ToolUse& use) {
+// Whether one function is named: the others are offered, too, as they were before.
+bool read_choice(Fields& fields, actors::ToolUse& use) {
   const json::value* choice = fields.find("tool_choice");
-  if (choice == nullptr) return;
-  if (is_text(*choice, {"none"})) return use.names.clear();
-  if (is_text(*choice, {"auto"})) return;
-  if (use.names.empty()) return fields.refuse("tool_choice", "asks for a call, and there are no 'tools'");
+  if (choice == nullptr) return false;
+  if (is_text(*choice, {"none"})) use.names.clear();
+  if (is_text(*choice, {"none", "auto"})) return false;
+  const auto refuse = [&](const std::string& what) {
+    fields.refuse("tool_choice", what);
+    return false;
+  };
+  if (use.names.empty()) return refuse("asks for a call, and there are no 'tools'");
   if (is_text(*choice, {"required"})) {
     use.is_forced = true;
-    return;
+    return false;
   }
-  if (!choice->is_object())
-    return fields.refuse("tool_choice", "must be \"none\", \"auto\", \"required\" or an object");
+  if (!choice->is_object()) return refuse("must be \"none\", \"auto\", \"required\" or an object");
   Fields inner(choice->get_object(), "tool_choice.", fields.refusal());
+  bool is_named = false;
   const json::value* type = inner.find("type");
   if (type != nullptr && is_text(*type, {"allowed_tools"})) {
     read_allowed(inner, use);
@@ -150,8 +155,10 @@ void read_choice(Fields& fields, actors::ToolUse& use) {
     function.finish();
     use.names = {name};
     use.is_forced = true;
+    is_named = true;
   }
   inner.finish();
+  return is_named;
 }
 
 }  // namespace
@@ -191,16 +198,14 @@ void read_tools(Fields& fields, actors::ChatPrompt& chat, actors::ToolUse& use) 
     each_of(fields, "tools", *tools, kMaxTools, [&](Fields& one) {
       model::ToolDescription tool;
       read_tool(one, tool);
-      if (!one.refusal() && !use.names.insert(tool.name).second)
-        one.refuse("function.name", "is another tool's, too");
+      if (!one.refusal() && !use.names.insert(tool.name).second) one.refuse("function.name", "is another tool's, too");
       chat.tools.push_back(std::move(tool));
     });
   }
   if (fields.refusal()) return;
-  read_choice(fields, use);
+  const bool is_named = read_choice(fields, use);
   fields.read("parallel_tool_calls", use.is_parallel);
   // What may not be called is not spoken of.
-  const bool is_named = use.is_forced && use.names.size() == 1;
   if (!is_named) std::erase_if(chat.tools, [&](const auto& tool) { return !use.names.contains(tool.name); });
   if (use.names.empty()) chat.tools.clear();
 }
@@ -238,7 +243,8 @@ void read_response_format(Fields& fields, actors::AnswerRequest& request) {
   inner.finish();
   if (type == "text") return;
   if (!request.tool_use.names.empty())
-    return fields.refuse("response_format", "other than text cannot go with tools that may be called", "unsupported_parameter");
+    return fields.refuse("response_format", "other than text cannot go with tools that may be called",
+                         "unsupported_parameter");
   if (request.ignore_eos) fields.refuse("ignore_eos", "cannot go with an answer that has a format");
 }
 

@@ -13,7 +13,8 @@ const std::string kTools =
     R"("tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"},"strict":true}},)"
     R"({"type":"function","function":{"name":"g"}}])";
 
-OrRefusal<AnswerCall> decode(const std::string& more, const std::string& messages = R"([{"role":"user","content":"Hi"}])") {
+OrRefusal<AnswerCall> decode(const std::string& more,
+                             const std::string& messages = R"([{"role":"user","content":"Hi"}])") {
   return decode_chat(R"({"model":"m","messages":)" + messages + (more.empty() ? "" : "," + more) + "}");
 }
 AnswerCall good(const std::string& more, const std::string& messages = R"([{"role":"user","content":"Hi"}])") {
@@ -33,13 +34,18 @@ const std::vector<model::ToolDescription>& tools_of(const AnswerCall& call) {
   return std::get<actors::ChatPrompt>(call.request.prompts.at(0)).tools;
 }
 
-std::string message(const std::string& role, const std::string& more) { return R"({"role":")" + role + "\"," + more + "}"; }
-std::string two_calls() {
-  return message("assistant", R"("content":null,"tool_calls":[)"
-                              R"({"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},)"
-                              R"({"id":"b","type":"function","index":1,"function":{"name":"g","arguments":"{\"x\":1}"}}])");
+std::string message(const std::string& role, const std::string& more) {
+  return R"({"role":")" + role + "\"," + more + "}";
 }
-std::string output(const std::string& id) { return message("tool", R"("tool_call_id":")" + id + R"(","content":"of )" + id + "\""); }
+std::string two_calls() {
+  return message("assistant",
+                 R"("content":null,"tool_calls":[)"
+                 R"({"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},)"
+                 R"({"id":"b","type":"function","index":1,"function":{"name":"g","arguments":"{\"x\":1}"}}])");
+}
+std::string output(const std::string& id) {
+  return message("tool", R"("tool_call_id":")" + id + R"(","content":"of )" + id + "\"");
+}
 std::string list(std::initializer_list<std::string> messages) {
   std::string out;
   for (const auto& one : messages) out += (out.empty() ? "" : ",") + one;
@@ -80,7 +86,9 @@ TEST_CASE("tools are offered, chosen, required, named or held back") {
 }
 
 TEST_CASE("what is wrong with tools is refused by its place") {
-  const auto tool = [](const std::string& function) { return R"("tools":[{"type":"function","function":)" + function + "}]"; };
+  const auto tool = [](const std::string& function) {
+    return R"("tools":[{"type":"function","function":)" + function + "}]";
+  };
   CHECK(param(decode(R"("tools":7)")) == "tools");
   CHECK(param(decode(R"("tools":[7])")) == "tools");
   CHECK(param(decode(R"("tools":[{"type":"retrieval"}])")) == "tools[0].type");
@@ -88,13 +96,16 @@ TEST_CASE("what is wrong with tools is refused by its place") {
   CHECK(param(decode(tool(R"({"name":"a b"})"))) == "tools[0].function.name");
   CHECK(param(decode(tool(R"({"name":"f","parameters":[]})"))) == "tools[0].function.parameters");
   CHECK(param(decode(tool(R"({"name":"f","colour":1})"))) == "tools[0].function.colour");
-  CHECK(param(decode(R"("tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}])")) ==
+  CHECK(param(decode(
+            R"("tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}])")) ==
         "tools[1].function.name");
   CHECK(param(decode(R"("tool_choice":"required")")) == "tool_choice");
   CHECK(param(decode(kTools + R"(,"tool_choice":"maybe")")) == "tool_choice");
-  CHECK(param(decode(kTools + R"(,"tool_choice":{"type":"function","function":{"name":"h"}})")) == "tool_choice.function.name");
-  CHECK(param(decode(kTools + R"(,"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"some","tools":[]}})")) ==
-        "tool_choice.allowed_tools.mode");
+  CHECK(param(decode(kTools + R"(,"tool_choice":{"type":"function","function":{"name":"h"}})")) ==
+        "tool_choice.function.name");
+  CHECK(
+      param(decode(kTools + R"(,"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"some","tools":[]}})")) ==
+      "tool_choice.allowed_tools.mode");
   CHECK(param(decode(kTools + R"(,"tool_choice":"required","ignore_eos":true)")) == "ignore_eos");
   CHECK(param(decode(kTools + R"(,"parallel_tool_calls":1)")) == "parallel_tool_calls");
 }
@@ -116,9 +127,11 @@ TEST_CASE("an answer of a tool without its call, or a call without its answer, i
   CHECK(param(decode("", list({kHi, two_calls(), output("c")}))) == "messages[2].tool_call_id");
   CHECK(param(decode("", list({kHi, two_calls(), output("a"), output("a")}))) == "messages[3].tool_call_id");
   CHECK(param(decode("", list({kHi, two_calls(), output("a"), kHi}))) == "messages[3].role");
-  CHECK(param(decode("", list({kHi, two_calls(), output("a"), output("b"), output("b")}))) == "messages[4].tool_call_id");
-  const std::string twice = message("assistant", R"("tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":""}},)"
-                                                 R"({"id":"a","type":"function","function":{"name":"f","arguments":""}}])");
+  CHECK(param(decode("", list({kHi, two_calls(), output("a"), output("b"), output("b")}))) ==
+        "messages[4].tool_call_id");
+  const std::string twice =
+      message("assistant", R"("tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":""}},)"
+                           R"({"id":"a","type":"function","function":{"name":"f","arguments":""}}])");
   CHECK(param(decode("", list({kHi, twice}))) == "messages[1].tool_calls[1].id");
   CHECK(param(decode("", list({kHi, message("tool", R"("content":"x")")}))) == "messages[1].tool_call_id");
 }
@@ -127,7 +140,8 @@ TEST_CASE("a format of the answer is read, and refused where it cannot be kept")
   const auto format = [](const std::string& text) { return good(R"("response_format":)" + text).request.constraint; };
   CHECK(format(R"({"type":"text"})").kind == model::ConstraintKind::kNone);
   CHECK(format(R"({"type":"json_object"})").kind == model::ConstraintKind::kJsonObject);
-  const auto schema = format(R"({"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"type":"null"}}})");
+  const auto schema =
+      format(R"({"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"type":"null"}}})");
   CHECK(schema.kind == model::ConstraintKind::kJsonSchema);
   CHECK(schema.text == R"({"type":"null"})");
   const auto bad = [](const std::string& text) { return param(decode(R"("response_format":)" + text)); };
@@ -147,7 +161,8 @@ TEST_CASE("a format of the answer is read, and refused where it cannot be kept")
 TEST_CASE("calls stream as clients join them, and come whole in a whole answer") {
   const AnswerCall call = good(kTools);
   const std::vector<actors::AnswerPiece> pieces = {
-      {0, "", "I look.", false, {}, {{0, "call_1", "f", ""}}}, {0, "", "", false, {}, {{0, "", "", "{\"a\""}}},
+      {0, "", "I look.", false, {}, {{0, "call_1", "f", ""}}},
+      {0, "", "", false, {}, {{0, "", "", "{\"a\""}}},
       {0, "", "", false, {}, {{0, "", "", ":1}"}, {1, "call_2", "g", ""}, {1, "", "", "{}"}}}};
   AnswerWriter stream(call, {"7", 12, "m"});
   std::vector<json::object> deltas;
@@ -157,10 +172,12 @@ TEST_CASE("calls stream as clients join them, and come whole in a whole answer")
   }
   CHECK(deltas[0].at("content") == "I look.");
   CHECK(deltas[0].at("tool_calls") ==
-        json::array{{{"index", 0}, {"id", "call_1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", ""}}}}});
+        json::array{
+            {{"index", 0}, {"id", "call_1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", ""}}}}});
   CHECK(deltas[1].at("tool_calls") == json::array{{{"index", 0}, {"function", {{"arguments", "{\"a\""}}}}});
   CHECK(deltas[2].at("tool_calls").as_array().size() == 3);
-  CHECK(stream.stream(actors::ChoiceEnded{0, actors::Finish::kToolCalls}).find(R"("finish_reason":"tool_calls")") != std::string::npos);
+  CHECK(stream.stream(actors::ChoiceEnded{0, actors::Finish::kToolCalls}).find(R"("finish_reason":"tool_calls")") !=
+        std::string::npos);
 
   AnswerWriter whole(call, {"7", 12, "m"});
   for (const auto& piece : pieces) whole.gather(piece);
@@ -177,7 +194,8 @@ TEST_CASE("calls stream as clients join them, and come whole in a whole answer")
 }
 
 TEST_CASE("a refusal of the Gateway keeps its field") {
-  const actors::WorkFailed failed{actors::WorkFailure::kInvalid, "the schema's /not is not supported", {}, "response_format"};
+  const actors::WorkFailed failed{
+      actors::WorkFailure::kInvalid, "the schema's /not is not supported", {}, "response_format"};
   CHECK(refusal_of(failed).param == "response_format");
 }
 

@@ -1,5 +1,5 @@
-// Fuzzes the compiler of JSON Schemas and the machine behind it. Input: a schema, a NUL, bytes that choose a way through
-// what it compiles to. A compiled grammar never gets stuck, and what it lets be written is JSON.
+// Fuzzes the compiler of JSON Schemas and the machine behind it. Input: a schema, a NUL, bytes that choose a way
+// through what it compiles to. A compiled grammar never gets stuck, and what it lets be written is JSON.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Fuzzes the reader of tool calls. Input: a byte of options, then ids, of which the bytes above 240 are markers. What is
-// said and what is called is all that was written, and no call has arguments that are no object.
+// Fuzzes the reader of tool calls. Input: a byte of options, then ids, of which the bytes above 240 are markers. What
+// is said and what is called is all that was written, and no call has arguments that are no object.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <map>

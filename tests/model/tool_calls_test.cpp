@@ -54,9 +54,11 @@ Heard hear(const std::string& text, ToolCallReader::Options options, bool begins
 const ToolCallReader::Options kBare{false, {"get_weather", "now"}, false};
 const ToolCallReader::Options kFenced{true, {"get_weather", "now"}, false};
 
-const std::string kBareCall = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\": \"北京\"}<｜tool▁call▁end｜>";
+const std::string kBareCall =
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\": \"北京\"}<｜tool▁call▁end｜>";
 const std::string kFencedCall =
-    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"city\": \"北京\"}\n```<｜tool▁call▁end｜>";
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"city\": "
+    "\"北京\"}\n```<｜tool▁call▁end｜>";
 const std::string kEnd = "<｜tool▁calls▁end｜>";
 
 }  // namespace
@@ -83,24 +85,30 @@ TEST_CASE("several calls of one answer count up") {
   CHECK(bare.calls[1].arguments == "{}");
   CHECK(bare.content.empty());
   const Heard fenced =
-      hear(kFencedCall + "\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>" + kEnd + "done", kFenced);
+      hear(kFencedCall + "\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>" +
+               kEnd + "done",
+           kFenced);
   REQUIRE(fenced.calls.size() == 2);
   CHECK(fenced.calls[1].name == "now");
   CHECK(fenced.content == "done");
 }
 
 TEST_CASE("blanks where the format has none do not make a call malformed") {
-  const Heard heard = hear("<｜tool▁calls▁begin｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now \n\n```json\n { \"a\" : 1 } \n```\n<｜tool▁call▁end｜>", kFenced);
+  const Heard heard = hear(
+      "<｜tool▁calls▁begin｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now \n\n```json\n { \"a\" : 1 } "
+      "\n```\n<｜tool▁call▁end｜>",
+      kFenced);
   REQUIRE(heard.calls.size() == 1);
   CHECK(heard.calls[0].arguments == "{ \"a\" : 1 }");
   CHECK(heard.content.empty());  // a list that does not end, after whole calls, loses nothing
 }
 
 TEST_CASE("what is no whole call of an offered tool comes back as the model wrote it") {
-  const std::string begin = "<｜tool▁calls▁begin｜>", call = "<｜tool▁call▁begin｜>", sep = "<｜tool▁sep｜>", end = "<｜tool▁call▁end｜>";
+  const std::string begin = "<｜tool▁calls▁begin｜>", call = "<｜tool▁call▁begin｜>", sep = "<｜tool▁sep｜>",
+                    end = "<｜tool▁call▁end｜>";
   for (const std::string& text :
-       {begin, begin + call, begin + call + "now" + sep, begin + call + "now" + sep + "{}",            // unfinished
-        begin + call + "other" + sep + "{}" + end + kEnd,                                              // not offered
+       {begin, begin + call, begin + call + "now" + sep, begin + call + "now" + sep + "{}",             // unfinished
+        begin + call + "other" + sep + "{}" + end + kEnd,                                               // not offered
         begin + call + "now" + sep + "{\"a\":" + end + kEnd, begin + call + "now" + sep + "[1]" + end,  // not an object
         begin + call + "now" + sep + "{\"a\":1,\"a\":2}" + end,                                         // says it twice
         begin + call + "now{}" + end + kEnd, begin + "text" + call, begin + sep, end, kEnd, sep + "x",  // out of place
@@ -112,7 +120,8 @@ TEST_CASE("what is no whole call of an offered tool comes back as the model wrot
   }
   for (const std::string& text :
        {begin + call + "now" + sep + "{}" + end, begin + call + "function" + sep + "now\n{}" + end,
-        begin + call + "function" + sep + "now\n```json\n{}" + end, begin + call + "function" + sep + "now\n```" + end}) {
+        begin + call + "function" + sep + "now\n```json\n{}" + end,
+        begin + call + "function" + sep + "now\n```" + end}) {
     CAPTURE(text);
     const Heard heard = hear(text, kFenced);
     CHECK(heard.calls.empty());
@@ -147,7 +156,8 @@ TEST_CASE("under a grammar arguments go out as they come, and join to the whole"
       R"({"type":"object","properties":{"s":{"type":"string"},"n":{"type":"array","items":{"type":"integer"}}},"required":["s","n"],"additionalProperties":false})";
   int calls = 0;
   for (const char* format : {"v3", "v3.1"}) {
-    const ConstraintSpec spec{ConstraintKind::kToolCalls, tool_call_text({format, true, {{"f", parameters}, {"fg", ""}}})};
+    const ConstraintSpec spec{ConstraintKind::kToolCalls,
+                              tool_call_text({format, true, {{"f", parameters}, {"fg", ""}}})};
     for (std::uint64_t seed = 1; seed <= 60; ++seed) {
       std::mt19937_64 rng(seed);
       const auto constraint = tests::constraint_of(compile, spec);
