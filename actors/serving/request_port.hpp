@@ -27,7 +27,7 @@ struct ChatPrompt {
   std::vector<model::ChatMessage> messages;
   bool add_generation_prompt = true;
   std::optional<bool> thinking;  // none: as the model's format does
-  std::vector<model::ToolDescription> tools;
+  std::vector<model::ToolDescription> tools = {};
 };
 struct TextPrompt {
   std::string text;
