@@ -78,4 +78,27 @@ runtime::Status check_json(std::string_view text, std::string_view where, std::s
   return runtime::done();
 }
 
+runtime::Outcome<std::string> spaced_json(std::string_view text) {
+  constexpr std::size_t kMaxDepth = 96;
+  CONSORT_RETURN_IF_ERROR(check_json(text, "the JSON", kMaxDepth));
+  std::string out;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      out += c;
+      if (c == '\\') out += text[++i];
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+      out += c;
+    } else if (c == ',' || c == ':') {
+      out += {c, ' '};
+    } else if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {
+      out += c;
+    }
+  }
+  return out;
+}
+
 }  // namespace consort::model

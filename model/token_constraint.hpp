@@ -16,8 +16,9 @@ enum class ConstraintKind : std::uint8_t {
   kNone = 0,
   kJsonObject,  // any JSON object; text is empty
   kJsonSchema,  // text is the schema as JSON
+  kToolCalls,   // text says what may be called, see tool_call_text
 };
-inline constexpr std::uint8_t kConstraintKinds = 3;
+inline constexpr std::uint8_t kConstraintKinds = 4;
 // Of ConstraintSpec::text: far beyond any schema that people write; compiling is linear in it or refused.
 inline constexpr std::size_t kMaxConstraintBytes = std::size_t{256} << 10;
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "cluster/roles.hpp"
+#include "model/grammar/constraint_compiler.hpp"
+#include "model/text/tool_calls.hpp"
 
 namespace consort::actors {
 
@@ -39,15 +41,14 @@ WorkFailure failure_of(ErrorKind kind) {
   }
 }
 
-// V3.1's template writes with or without a thought; of the others each has its one way.
-Outcome<model::ChatFormat> with_thinking(const model::ChatFormat& format, std::optional<bool> thinking) {
-  if (!thinking) return format;
-  const std::string name(format.name());
-  if (name.starts_with("v3.1")) return model::ChatFormat::named(*thinking ? "v3.1-thinking" : "v3.1");
-  const bool thinks = !format.answer_start().empty() || name == "r1-0528";
-  if (thinks == *thinking) return format;
-  return failure(ErrorKind::kInvalid, "this model's chat format, " + name + ", " +
-                                          (thinks ? "always thinks" : "has no thoughts") + ": that cannot be changed");
+// Which calls a forced answer may be, for the grammar.
+std::string forced_calls(const model::ChatFormat& format, std::span<const model::ToolDescription> tools,
+                         const ToolUse& use) {
+  model::ToolCallSpec spec{std::string(format.name()), use.is_parallel, {}};
+  for (const model::ToolDescription& tool : tools) {
+    if (use.names.contains(tool.name)) spec.tools.push_back({tool.name, tool.parameters});
+  }
+  return model::tool_call_text(spec);
 }
 
 }  // namespace
@@ -82,7 +83,8 @@ struct Gateway::Figures {
 struct Gateway::Choice {
   explicit Choice(model::AnswerText answer) : text(std::move(answer)) {}
   model::AnswerText text;
-  TokenStream* stream = nullptr;  // lives until it tells its end
+  std::optional<model::ToolCallReader> calls;  // where tools may be called
+  TokenStream* stream = nullptr;               // lives until it tells its end
   std::uint32_t tokens = 0;
   std::uint32_t cached_tokens = 0;
   bool accepted = false;
@@ -118,8 +120,11 @@ struct Gateway::Work {
 struct Gateway::Prepared {
   std::vector<std::vector<std::int32_t>> prompts;
   bool begins_in_thought = false;
+  bool fences_calls = false;  // as the chat's format writes them
+  model::ConstraintSpec constraint;
   std::optional<runtime::Error> error;
-  std::string text;  // decoded
+  std::string param;  // that the error is about, where that is known
+  std::string text;   // decoded
 };
 
 Gateway::Gateway(GatewaySettings settings, std::shared_ptr<RequestPort> port, runtime::Metrics& metrics)
@@ -153,7 +158,10 @@ void Gateway::begin(RequestPort::Entry entry) {
   work->sink = std::move(entry.sink);
   work->arrived = now();
   auto made = std::make_shared<Prepared>();
-  const auto encode = [settings = &settings_, made](const Prompt& prompt) -> runtime::Status {
+  const auto* answer_wanted = std::get_if<AnswerRequest>(&entry.work);
+  const auto tool_use = std::make_shared<const ToolUse>(answer_wanted == nullptr ? ToolUse{} : answer_wanted->tool_use);
+  const bool forces_call = tool_use->is_forced;
+  const auto encode = [settings = &settings_, made, tool_use, forces_call](const Prompt& prompt) -> runtime::Status {
     if (const auto* ids = std::get_if<IdsPrompt>(&prompt)) {
       for (const std::int32_t id : ids->ids) {
         if (id >= 0 && id < settings->vocabulary) continue;
@@ -170,9 +178,15 @@ void Gateway::begin(RequestPort::Entry entry) {
     } else {
       const auto& chat = std::get<ChatPrompt>(prompt);
       if (!settings->format.ok()) return settings->format.error();
-      CONSORT_TRY(const model::ChatFormat format, with_thinking(*settings->format, chat.thinking));
-      CONSORT_TRY(auto rendered, format.render(settings->tokenizer, chat.messages, chat.add_generation_prompt));
-      made->begins_in_thought = format.answer_start().starts_with("<think>");
+      CONSORT_TRY(const model::ChatFormat format, settings->format->with_thinking(chat.thinking));
+      if (!chat.tools.empty() && !format.has_tools()) made->param = "tools";
+      CONSORT_TRY(auto rendered,
+                  format.render(settings->tokenizer, chat.messages, chat.add_generation_prompt, chat.tools));
+      made->begins_in_thought = rendered.opens_thought;
+      made->fences_calls = format.fences_calls();
+      if (forces_call) {
+        made->constraint = {model::ConstraintKind::kToolCalls, forced_calls(format, chat.tools, *tool_use), false};
+      }
       made->prompts.push_back(std::move(rendered.ids));
     }
     return runtime::done();
@@ -180,8 +194,15 @@ void Gateway::begin(RequestPort::Entry entry) {
   std::function<runtime::Status()> prepare;
   if (auto* answer = std::get_if<AnswerRequest>(&entry.work)) {
     work->request = std::move(*answer);
-    prepare = [encode, prompts = std::exchange(work->request->prompts, {})]() -> runtime::Status {
+    made->constraint = work->request->constraint;
+    prepare = [encode, made, forces_call, prompts = std::exchange(work->request->prompts, {})]() -> runtime::Status {
       for (const Prompt& prompt : prompts) CONSORT_RETURN_IF_ERROR(encode(prompt));
+      if (made->constraint.kind == model::ConstraintKind::kNone) return runtime::done();
+      made->constraint.begins_in_thought = made->begins_in_thought;
+      // The Batcher compiles it, too, and its refusal would not know the field.
+      made->param = forces_call ? "tools" : "response_format";
+      CONSORT_RETURN_IF_ERROR(model::check_constraint(made->constraint));
+      made->param.clear();
       return runtime::done();
     };
   } else if (auto* text = std::get_if<EncodeRequest>(&entry.work)) {
@@ -206,7 +227,8 @@ void Gateway::prepared(std::uint64_t ticket, const std::shared_ptr<Prepared>& ma
   const auto found = works_.find(ticket);
   if (found == works_.end()) return;  // cancelled meanwhile
   Work& work = *found->second;
-  if (made->error) return fail(ticket, failure_of(made->error->kind), std::move(made->error->text));
+  if (made->error)
+    return fail(ticket, failure_of(made->error->kind), std::move(made->error->text), {}, std::move(made->param));
   if (work.request) return start_choices(work, *made);
   PortEvent event = made->prompts.empty() ? PortEvent(Decoded{std::move(made->text)})
                                           : PortEvent(Encoded{std::move(made->prompts.front())});
@@ -242,6 +264,7 @@ void Gateway::start_choices(Work& work, const Prepared& made) {
       generation.sampling = request.sampling;
       generation.sampling.seed = seed + c * kSeedStep;
       generation.penalties = request.penalties;
+      generation.constraint = made.constraint;
       generation.priority = request.priority;
       generation.cache_salt = request.cache_group + '\0' + request.cache_salt;
       generation.max_new_tokens = request.max_tokens.value_or(
@@ -260,8 +283,7 @@ void Gateway::start_choices(Work& work, const Prepared& made) {
       };
       events.token = [this, ticket, number](const GeneratedToken& token) { on_token(ticket, number, token); };
       events.ended = [this, ticket, number](const GenerationEnded& end) { on_ended(ticket, number, end); };
-      work.choices.emplace_back(
-          model::AnswerText(settings_.tokenizer, {request.splits_thoughts, made.begins_in_thought, request.stops}));
+      add_choice(work, made);
       const std::uint32_t stream = next_stream_++;
       spawn(static_cast<std::uint16_t>(Role::kClient), stream,
             [this, ticket, number, batcher = *batcher_, stream, generation, events] {
@@ -273,6 +295,17 @@ void Gateway::start_choices(Work& work, const Prepared& made) {
     }
   }
   count_open();
+}
+
+void Gateway::add_choice(Work& work, const Prepared& made) {
+  const AnswerRequest& request = *work.request;
+  model::AnswerText::Options options{request.splits_thoughts, made.begins_in_thought, request.stops, {}};
+  const bool reads_calls = !request.tool_use.names.empty();
+  if (reads_calls) options.markers = model::ToolMarkers::of(settings_.tokenizer).ids();
+  Choice& choice = work.choices.emplace_back(model::AnswerText(settings_.tokenizer, std::move(options)));
+  if (!reads_calls) return;
+  choice.calls.emplace(settings_.tokenizer, model::ToolCallReader::Options{made.fences_calls, request.tool_use.names,
+                                                                           request.tool_use.is_forced});
 }
 
 // --- tokens to text --------------------------------------------------------------------------------------------------
@@ -296,6 +329,32 @@ TokenDetail Gateway::detail_of(const GeneratedToken& token) const {
   return detail;
 }
 
+// What goes out of what the model wrote: its calls apart from its content.
+AnswerPiece Gateway::piece_of(Choice& choice, std::uint32_t number, model::AnswerText::Piece piece) {
+  AnswerPiece out{number, std::move(piece.reasoning), std::move(piece.content), piece.of_thought, {}};
+  if (!choice.calls) return out;
+  const auto add = [&](model::ToolCallReader::Piece read) {
+    out.content += read.content;
+    for (auto& delta : read.calls) {
+      ToolCallPiece call{delta.index, {}, std::move(delta.name), std::move(delta.arguments)};
+      if (!call.name.empty()) call.id = call_id();
+      out.calls.push_back(std::move(call));
+    }
+  };
+  const std::string content = std::exchange(out.content, {});
+  if (!content.empty()) add(choice.calls->text(content));
+  if (piece.marker) add(choice.calls->marker(*piece.marker));
+  return out;
+}
+
+// As OpenAI's look; unique by chance.
+std::string Gateway::call_id() {
+  constexpr std::string_view kLetters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  std::string id = "call_";
+  for (int i = 0; i < 24; ++i) id += kLetters[env().rng.next() % kLetters.size()];
+  return id;
+}
+
 void Gateway::on_token(std::uint64_t ticket, std::uint32_t number, const GeneratedToken& token) {
   const auto found = works_.find(ticket);
   if (found == works_.end()) return;
@@ -315,15 +374,15 @@ void Gateway::on_token(std::uint64_t ticket, std::uint32_t number, const Generat
   const auto id = static_cast<std::int32_t>(token.id);
   if (!work.request->ignore_eos && settings_.tokenizer.is_eos(id))
     return work.sink->count(work.usage());  // its end follows
-  model::AnswerText::Piece piece = choice.text.add(id);
+  AnswerPiece out = piece_of(choice, number, choice.text.add(id));
   work.sink->count(work.usage());
   const bool stopped = choice.text.stopped();
-  AnswerPiece out{number, std::move(piece.reasoning), std::move(piece.content), piece.of_thought, {}};
   if (work.request->wants_logprobs && !stopped) out.token = detail_of(token);
-  if (!out.reasoning.empty() || !out.content.empty() || out.token) work.tell(std::move(out));
-  if (!stopped) return;
+  if (!out.reasoning.empty() || !out.content.empty() || !out.calls.empty() || out.token) work.tell(std::move(out));
+  const bool has_its_call = choice.calls && choice.calls->calls() > 0 && !work.request->tool_use.is_parallel;
+  if (!stopped && !has_its_call) return;
   std::exchange(choice.stream, nullptr)->cancel();
-  end_choice(work, number, Finish::kStop);
+  end_choice(work, number, has_its_call ? Finish::kToolCalls : Finish::kStop);
 }
 
 void Gateway::on_ended(std::uint64_t ticket, std::uint32_t number, const GenerationEnded& end) {
@@ -337,12 +396,12 @@ void Gateway::on_ended(std::uint64_t ticket, std::uint32_t number, const Generat
   switch (end.reason) {
     case EndReason::kStop:
     case EndReason::kLength: {
-      model::AnswerText::Piece rest = choice.text.finish();
-      if (!rest.reasoning.empty() || !rest.content.empty()) {
-        work.tell(AnswerPiece{number, std::move(rest.reasoning), std::move(rest.content), rest.of_thought, {}});
-      }
+      AnswerPiece rest = piece_of(choice, number, choice.text.finish());
+      if (choice.calls) rest.content += choice.calls->finish().content;
+      if (!rest.reasoning.empty() || !rest.content.empty() || !rest.calls.empty()) work.tell(std::move(rest));
       const bool stopped = end.reason == EndReason::kStop || choice.text.stopped();
-      return end_choice(work, number, stopped ? Finish::kStop : Finish::kLength);
+      const bool called = choice.calls && choice.calls->calls() > 0;
+      return end_choice(work, number, !stopped ? Finish::kLength : called ? Finish::kToolCalls : Finish::kStop);
     }
     case EndReason::kDeadline:
       return fail(ticket, WorkFailure::kDeadline, end.text);
@@ -355,7 +414,7 @@ void Gateway::on_ended(std::uint64_t ticket, std::uint32_t number, const Generat
 
 void Gateway::end_choice(Work& work, std::uint32_t number, Finish finish) {
   work.choices[number].ended = true;
-  (finish == Finish::kStop ? figures_->stopped : figures_->lengthened).add();
+  (finish == Finish::kLength ? figures_->lengthened : figures_->stopped).add();
   work.tell(ChoiceEnded{number, finish});
   if (!std::ranges::all_of(work.choices, &Choice::ended)) return;
   const AnswerUsage usage = work.usage();
@@ -365,9 +424,10 @@ void Gateway::end_choice(Work& work, std::uint32_t number, Finish finish) {
   close(work.ticket);
 }
 
-void Gateway::fail(std::uint64_t ticket, WorkFailure kind, std::string text, std::chrono::milliseconds come_again) {
+void Gateway::fail(std::uint64_t ticket, WorkFailure kind, std::string text, std::chrono::milliseconds come_again,
+                   std::string param) {
   figures_->failed.add();
-  works_.at(ticket)->sink->take(WorkFailed{kind, std::move(text), come_again});
+  works_.at(ticket)->sink->take(WorkFailed{kind, std::move(text), come_again, std::move(param)});
   close(ticket);
 }
 

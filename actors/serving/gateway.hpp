@@ -51,11 +51,15 @@ class Gateway final : public runtime::ActorOf<Gateway, runtime::Protocol<>> {
   void begin(RequestPort::Entry entry);
   void prepared(std::uint64_t ticket, const std::shared_ptr<Prepared>& prepared);
   void start_choices(Work& work, const Prepared& prepared);
+  void add_choice(Work& work, const Prepared& prepared);
+  AnswerPiece piece_of(Choice& choice, std::uint32_t number, model::AnswerText::Piece piece);
+  std::string call_id();
   void on_accepted(std::uint64_t ticket);
   void on_token(std::uint64_t ticket, std::uint32_t choice, const GeneratedToken& token);
   void on_ended(std::uint64_t ticket, std::uint32_t choice, const GenerationEnded& end);
   void end_choice(Work& work, std::uint32_t choice, Finish finish);
-  void fail(std::uint64_t ticket, WorkFailure kind, std::string text, std::chrono::milliseconds come_again = {});
+  void fail(std::uint64_t ticket, WorkFailure kind, std::string text, std::chrono::milliseconds come_again = {},
+            std::string param = {});
   void close(std::uint64_t ticket);
   TokenDetail detail_of(const GeneratedToken& token) const;
   void look_at_cluster();

@@ -16,6 +16,7 @@
 #include "model/penalties.hpp"
 #include "model/sampler.hpp"
 #include "model/text/chat_format.hpp"
+#include "model/token_constraint.hpp"
 #include "runtime/outcome.hpp"
 #include "runtime/time.hpp"
 
@@ -26,6 +27,7 @@ struct ChatPrompt {
   std::vector<model::ChatMessage> messages;
   bool add_generation_prompt = true;
   std::optional<bool> thinking;  // none: as the model's format does
+  std::vector<model::ToolDescription> tools = {};
 };
 struct TextPrompt {
   std::string text;
@@ -35,6 +37,13 @@ struct IdsPrompt {
   std::vector<std::int32_t> ids;
 };
 using Prompt = std::variant<ChatPrompt, TextPrompt, IdsPrompt>;
+
+// What of the chat's tools an answer may call.
+struct ToolUse {
+  std::set<std::string, std::less<>> names;  // empty: none, and nothing is read as a call
+  bool is_forced = false;                    // the answer is a call, written under a grammar
+  bool is_parallel = true;                   // several calls in one answer
+};
 
 // One or several prompts, `choices` answers to each; answer number p * choices + c is the c-th to prompt p.
 struct AnswerRequest {
@@ -51,6 +60,8 @@ struct AnswerRequest {
   bool ignore_eos = false;
   bool splits_thoughts = false;  // chats
   bool wants_logprobs = false;
+  ToolUse tool_use;
+  model::ConstraintSpec constraint;  // of the answer's content, where no call is forced
 };
 struct EncodeRequest {
   Prompt prompt;
@@ -69,14 +80,20 @@ struct TokenDetail {
 struct AnswerStarted {  // every answer is accepted
   std::uint32_t prompt_tokens = 0;
 };
+struct ToolCallPiece {
+  std::uint32_t index = 0;  // of the call in its answer
+  std::string id, name;     // in its first piece
+  std::string arguments;    // one more part of the JSON text
+};
 struct AnswerPiece {
   std::uint32_t choice = 0;
   std::string reasoning;
   std::string content;
   bool of_thought = false;
   std::optional<TokenDetail> token;  // where wanted
+  std::vector<ToolCallPiece> calls = {};
 };
-enum class Finish : std::uint8_t { kStop, kLength };
+enum class Finish : std::uint8_t { kStop, kLength, kToolCalls };
 struct ChoiceEnded {
   std::uint32_t choice = 0;
   Finish finish = Finish::kStop;
@@ -108,6 +125,7 @@ struct WorkFailed {
   WorkFailure kind = WorkFailure::kInternal;
   std::string text;
   std::chrono::milliseconds come_again{0};  // of kBusy: there should be room after this; 0: not known
+  std::string param = {};                   // of kInvalid: the field that it is about, where that is known
 };
 // The last event of a work is AnswerEnded, Encoded, Decoded or WorkFailed, exactly one of them, unless it was
 // cancelled.

@@ -8,6 +8,7 @@
 #include "cli/house/plan_model.hpp"
 #include "cluster/node_events.hpp"
 #include "cluster/roles.hpp"
+#include "model/grammar/constraint_compiler.hpp"
 
 namespace consort::cli {
 
@@ -163,8 +164,9 @@ Worker::Worker(runtime::EventLoop& loop, WorkerOptions options, std::shared_ptr<
     const actors::BatcherSettings settings =
         batcher_settings(options.config.batcher, memory_->checkpoint->manifest_hash());
     subscribe(loop.spawn_root(static_cast<std::uint16_t>(Role::kBatcher), 0,
-                              [settings, view = view_, counters = batcher_counters_] {
-                                return std::make_unique<actors::Batcher>(settings, *view, counters);
+                              [settings, view = view_, counters = batcher_counters_,
+                               compiler = model::make_constraint_compiler(options.config.model)] {
+                                return std::make_unique<actors::Batcher>(settings, *view, counters, compiler);
                               }));
   }
 

@@ -105,7 +105,31 @@ json::object error_object(const Refusal& refusal) {
             {"code", text_or_null(refusal.code)}}}};
 }
 
-const char* finish_name(actors::Finish finish) { return finish == actors::Finish::kStop ? "stop" : "length"; }
+const char* finish_name(actors::Finish finish) {
+  switch (finish) {
+    case actors::Finish::kLength:
+      return "length";
+    case actors::Finish::kToolCalls:
+      return "tool_calls";
+    case actors::Finish::kStop:
+      break;
+  }
+  return "stop";
+}
+
+// One piece of a call as clients join them: what is said once comes in its first delta only.
+json::object call_delta(const actors::ToolCallPiece& call) {
+  json::object function;
+  json::object delta{{"index", call.index}};
+  if (!call.name.empty()) {
+    delta["id"] = call.id;
+    delta["type"] = "function";
+    function["name"] = call.name;
+  }
+  function["arguments"] = call.arguments;
+  delta["function"] = std::move(function);
+  return delta;
+}
 
 }  // namespace
 
@@ -114,7 +138,7 @@ std::string error_json(const Refusal& refusal) { return json::serialize(error_ob
 Refusal refusal_of(const actors::WorkFailed& failed) {
   switch (failed.kind) {
     case actors::WorkFailure::kInvalid:
-      return {400, "invalid_request_error", "", "", failed.text};
+      return {400, "invalid_request_error", "", failed.param, failed.text};
     case actors::WorkFailure::kTooLong:
       return {400, "invalid_request_error", "context_length_exceeded", "messages", failed.text};
     case actors::WorkFailure::kBusy:
@@ -214,6 +238,11 @@ std::string AnswerWriter::chat_chunks(const PortEvent& event) {
               json::object delta;
               if (!piece.reasoning.empty()) delta["reasoning_content"] = piece.reasoning;
               if (!piece.content.empty()) delta["content"] = piece.content;
+              if (!piece.calls.empty()) {
+                json::array calls;
+                for (const auto& call : piece.calls) calls.push_back(call_delta(call));
+                delta["tool_calls"] = std::move(calls);
+              }
               json::value logprobs;
               if (piece.token) {
                 const std::span<const actors::TokenDetail> token(&*piece.token, 1);
@@ -279,6 +308,13 @@ void AnswerWriter::gather(const PortEvent& event) {
                      Choice& choice = choices_.at(piece.choice);
                      choice.reasoning += piece.reasoning;
                      choice.content += piece.content;
+                     for (const auto& call : piece.calls) {
+                       if (call.index >= choice.calls.size()) choice.calls.resize(call.index + 1);
+                       auto& whole = choice.calls[call.index];
+                       whole.id += call.id;
+                       whole.name += call.name;
+                       whole.arguments += call.arguments;
+                     }
                      if (piece.token)
                        (piece.of_thought ? choice.reasoning_tokens : choice.content_tokens).push_back(*piece.token);
                    },
@@ -296,6 +332,16 @@ std::string AnswerWriter::body() const {
     if (is_chat) {
       json::object message{{"role", "assistant"}, {"content", choice.content}, {"refusal", nullptr}};
       if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
+      if (!choice.calls.empty()) {
+        if (choice.content.empty()) message["content"] = nullptr;
+        json::array calls;
+        for (const auto& call : choice.calls) {
+          calls.push_back({{"id", call.id},
+                           {"type", "function"},
+                           {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+        }
+        message["tool_calls"] = std::move(calls);
+      }
       object["message"] = std::move(message);
       object["logprobs"] = chat_logprobs(has_logprobs_, choice.content_tokens, choice.reasoning_tokens);
     } else {

@@ -52,6 +52,7 @@ class AnswerWriter {
     std::string reasoning;
     std::string content;
     std::string finish;
+    std::vector<actors::ToolCallPiece> calls;  // whole ones
     std::vector<actors::TokenDetail> reasoning_tokens;
     std::vector<actors::TokenDetail> content_tokens;
     std::size_t text_offset = 0;  // of the next token, for completions

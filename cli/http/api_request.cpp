@@ -6,6 +6,8 @@
 #include <set>
 
 #include "actors/serving/generation_messages.hpp"
+#include "cli/http/api_fields-inl.hpp"
+#include "cli/http/api_tools-inl.hpp"
 #include "model/json_text.hpp"
 
 namespace consort::cli {
@@ -18,106 +20,6 @@ constexpr std::int64_t kMaxTokenLimit = 1 << 20;  // no model's context is longe
 constexpr std::int64_t kMaxTopK = 1 << 20;        // no vocabulary is larger
 constexpr double kLeastRepetitionPenalty = 0.01;  // model::kLeastRepetitionPenalty, not rounded to F32
 constexpr std::size_t kMaxSaltBytes = 256;        // a key's name comes before it
-
-// One object of a body. Fields are taken out one by one; the first thing that is wrong stays in `refusal`. A field that
-// is null counts as absent, as in OpenAI's API.
-class Fields {
- public:
-  Fields(const json::object& object, std::string path, std::optional<Refusal>& refusal)
-      : object_(object), path_(std::move(path)), refusal_(refusal) {}
-
-  void refuse(std::string_view key, const std::string& what, std::string code = "") {
-    if (refusal_) return;
-    const std::string param = path_ + std::string(key);
-    refusal_ = Refusal{400, "invalid_request_error", std::move(code), param, "'" + param + "' " + what};
-  }
-  const json::value* find(std::string_view key) {
-    known_.insert(std::string(key));
-    const json::value* value = object_.if_contains(key);
-    return value == nullptr || value->is_null() ? nullptr : value;
-  }
-  const json::value* need(std::string_view key) {
-    const json::value* value = find(key);
-    if (value == nullptr) refuse(key, "is missing");
-    return value;
-  }
-  void read(std::string_view key, bool& out) {
-    const json::value* value = find(key);
-    if (value == nullptr) return;
-    if (!value->is_bool()) return refuse(key, "must be true or false");
-    out = value->as_bool();
-  }
-  void read(std::string_view key, std::string& out) {
-    const json::value* value = find(key);
-    if (value == nullptr) return;
-    if (!value->is_string()) return refuse(key, "must be a text");
-    out = std::string_view(value->as_string());
-  }
-  std::optional<std::int64_t> integer(std::string_view key, std::int64_t least, std::int64_t most) {
-    const json::value* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    if (!value->is_int64() || value->as_int64() < least || value->as_int64() > most) {
-      refuse(key, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
-      return std::nullopt;
-    }
-    return value->as_int64();
-  }
-  void number(std::string_view key, double least, double most, bool without_least, float& out) {
-    const json::value* value = find(key);
-    if (value == nullptr) return;
-    const double given = value->is_double()  ? value->as_double()
-                         : value->is_int64() ? static_cast<double>(value->as_int64())
-                                             : std::nan("");
-    const bool fits = given >= least && given <= most && !(without_least && given <= least);
-    if (!fits) {
-      return refuse(key, std::string("must be a number ") + (without_least ? "above " : "from ") + short_text(least) +
-                             " to " + short_text(most));
-    }
-    out = static_cast<float>(given);
-  }
-  // A field that is known and has no use here.
-  void ignore(std::string_view key) { (void)find(key); }
-  // A field that may only say what happens anyway.
-  template <class IsNeutral>
-  void only(std::string_view key, IsNeutral is_neutral, const std::string& what) {
-    const json::value* value = find(key);
-    if (value != nullptr && !is_neutral(*value)) refuse(key, what, "unsupported_parameter");
-  }
-  void finish() {
-    for (const auto& entry : object_) {
-      const std::string key(entry.key());
-      if (!known_.contains(key)) return refuse(key.substr(0, 64), "is not known here", "unknown_parameter");
-    }
-  }
-  const std::string& path() const { return path_; }
-  std::optional<Refusal>& refusal() { return refusal_; }
-
- private:
-  static std::string short_text(double value) {
-    return value == std::floor(value) ? std::to_string(static_cast<std::int64_t>(value)) : std::to_string(value);
-  }
-
-  const json::object& object_;
-  const std::string path_;
-  std::optional<Refusal>& refusal_;
-  std::set<std::string> known_;
-};
-
-bool is_number(const json::value& value, double number) {
-  return (value.is_int64() && static_cast<double>(value.as_int64()) == number) ||
-         (value.is_double() && value.as_double() == number);
-}
-bool is_empty(const json::value& value) {
-  return (value.is_array() && value.as_array().empty()) || (value.is_object() && value.as_object().empty());
-}
-bool is_text(const json::value& value, std::initializer_list<std::string_view> texts) {
-  if (!value.is_string()) return false;
-  for (const std::string_view text : texts) {
-    if (std::string_view(value.as_string()) == text) return true;
-  }
-  return false;
-}
-bool is_false(const json::value& value) { return value.is_bool() && !value.as_bool(); }
 
 OrRefusal<json::value> parse_body(std::string_view body) {
   const auto bad = [](std::string why) {
@@ -163,7 +65,7 @@ void read_content(Fields& message, model::ChatRole role, std::string& out) {
   }
 }
 
-void read_message(const json::value& value, std::size_t index, std::optional<Refusal>& refusal,
+void read_message(const json::value& value, std::size_t index, std::optional<Refusal>& refusal, ToolTurns& turns,
                   std::vector<model::ChatMessage>& out) {
   const std::string path = "messages[" + std::to_string(index) + "]";
   if (!value.is_object()) {
@@ -174,26 +76,28 @@ void read_message(const json::value& value, std::size_t index, std::optional<Ref
   std::string role;
   if (fields.need("role") != nullptr) fields.read("role", role);
   if (refusal) return;
-  if (role == "tool" || role == "function") {
-    return fields.refuse("role", "is \"" + role + "\", and tools are not supported yet", "unsupported_parameter");
-  }
   const auto known = model::chat_role_from_name(role == "developer" ? "system" : role);
-  if (!known.ok()) return fields.refuse("role", "must be one of developer, system, user, assistant");
+  if (!known.ok()) return fields.refuse("role", "must be one of developer, system, user, assistant, tool");
+  if (*known != model::ChatRole::kTool && !turns.is_answered()) {
+    return fields.refuse("role", "comes where call '" + turns.first_unanswered() + "' of a tool has no answer yet");
+  }
   model::ChatMessage message{*known, ""};
   read_content(fields, *known, message.content);
   if (*known == model::ChatRole::kAssistant) {
     // Earlier thoughts are no part of the context (DeepSeek's rule), and clients send back what they were given.
     fields.ignore("reasoning_content");
     fields.ignore("reasoning");
-    fields.only("tool_calls", is_empty, "cannot be given: tools are not supported yet");
+    read_tool_calls(fields, message, turns);
     for (const char* key : {"refusal", "audio", "annotations", "function_call"}) {
       fields.only(key, is_empty, "cannot be given here");
     }
   }
+  if (*known == model::ChatRole::kTool) read_tool_answer(fields, turns);
   fields.only(
       "name", [](const json::value&) { return false; }, "has no place in this model's chat format");
   fields.finish();
   out.push_back(std::move(message));
+  if (*known == model::ChatRole::kTool) turns.put_in_order(out);
 }
 
 void read_messages(Fields& fields, std::vector<model::ChatMessage>& out) {
@@ -203,8 +107,9 @@ void read_messages(Fields& fields, std::vector<model::ChatMessage>& out) {
     return fields.refuse("messages", "must be a list of 1 to " + std::to_string(kMaxMessages) + " messages");
   }
   std::size_t index = 0;
+  ToolTurns turns;
   for (const json::value& message : messages->as_array()) {
-    read_message(message, index++, fields.refusal(), out);
+    read_message(message, index++, fields.refusal(), turns, out);
     if (fields.refusal()) return;
   }
 }
@@ -409,30 +314,18 @@ OrRefusal<AnswerCall> decode_chat(std::string_view body) {
     actors::ChatPrompt chat;
     read_messages(fields, chat.messages);
     chat.thinking = read_thinking(fields);
+    read_tools(fields, chat, call.request.tool_use);
     call.request.prompts.emplace_back(std::move(chat));
     read_max_tokens(fields, call.request);
     read_sampling(fields, call.request);
+    read_response_format(fields, call.request);
     read_stream(fields, call);
     fields.read("logprobs", call.request.wants_logprobs);
     if (const auto top = fields.integer("top_logprobs", 0, model::kMaxTopLogprobs)) {
       if (*top > 0 && !call.request.wants_logprobs) fields.refuse("top_logprobs", "goes with logprobs = true only");
       call.request.sampling.top_logprobs = static_cast<std::int32_t>(*top);
     }
-    const std::string not_yet = "is not supported yet";
-    fields.only(
-        "response_format",
-        [](const json::value& v) {
-          return v.is_object() && v.as_object().size() == 1 && v.as_object().contains("type") &&
-                 is_text(v.as_object().at("type"), {"text"});
-        },
-        "other than {\"type\": \"text\"} is not supported yet");
-    fields.only("tools", is_empty, not_yet);
-    fields.only(
-        "tool_choice",
-        [](const json::value& v) {
-          return is_text(v, {"none", "auto"});
-        },
-        not_yet);
+    const std::string not_yet = "is not supported; write 'tools'";
     fields.only("functions", is_empty, not_yet);
     fields.only(
         "function_call",
@@ -440,8 +333,6 @@ OrRefusal<AnswerCall> decode_chat(std::string_view body) {
           return is_text(v, {"none", "auto"});
         },
         not_yet);
-    fields.only(
-        "parallel_tool_calls", [](const json::value& v) { return v.is_bool(); }, not_yet);  // of no tools
     fields.only(
         "modalities",
         [](const json::value& v) {

@@ -26,6 +26,15 @@ AnswerText::Piece AnswerText::add(std::int32_t id) {
   const bool closes = place_ == Place::kThought && id == thought_end_;
   piece.of_thought = opens || place_ == Place::kThought;
   if (piece.of_thought) ++thought_tokens_;
+  if (place_ != Place::kThought && std::ranges::find(options_.markers, id) != options_.markers.end()) {
+    take(decoder_.finish(), piece);
+    piece.content += std::exchange(held_, {});
+    place_ = Place::kContent;
+    trims_line_feeds_ = false;
+    has_marker_ = true;
+    piece.marker = id;
+    return piece;
+  }
   if (!opens && !closes) {
     take(decoder_.add(id), piece);
     return piece;
@@ -79,6 +88,10 @@ void AnswerText::take_content(std::string_view text, std::string& out) {
     text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
     if (text.empty()) return;
     trims_line_feeds_ = false;
+  }
+  if (has_marker_) {
+    out += text;
+    return;
   }
   held_ += text;
   std::size_t first = std::string::npos;

@@ -20,12 +20,15 @@ class AnswerText {
     bool splits_thoughts = true;
     bool begins_in_thought = false;  // the prompt has opened the thought already
     std::vector<std::string> stops;  // not empty texts; they are looked for in the content alone, and not part of it
+    // Ids that are told as they are and make no text, in the content; behind the first no stop text is looked for.
+    std::vector<std::int32_t> markers = {};
   };
   // The text that is certain now. Line feeds around a thought belong to neither side.
   struct Piece {
     std::string reasoning;
     std::string content;
-    bool of_thought = false;  // where the token itself belongs; its tags are the thought's
+    bool of_thought = false;                  // where the token itself belongs; its tags are the thought's
+    std::optional<std::int32_t> marker = {};  // comes behind the content
   };
 
   AnswerText(const Tokenizer& tokenizer, Options options);
@@ -51,6 +54,7 @@ class AnswerText {
   bool trims_line_feeds_ = false;  // at the beginning of a side, next to a tag
   std::string held_;               // kThought: line feeds; kContent: the beginning of a stop text
   bool stopped_ = false;
+  bool has_marker_ = false;
   std::uint32_t thought_tokens_ = 0;
 };
 

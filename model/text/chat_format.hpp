@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,17 +14,29 @@
 
 namespace consort::model {
 
-enum class ChatRole { kSystem, kUser, kAssistant };
-runtime::Outcome<ChatRole> chat_role_from_name(std::string_view name);  // "system", "user", "assistant"
+enum class ChatRole { kSystem, kUser, kAssistant, kTool };
+runtime::Outcome<ChatRole> chat_role_from_name(std::string_view name);  // "system", "user", "assistant", "tool"
 
+struct ToolCall {
+  std::string name;
+  std::string arguments;  // JSON, as the client or the model wrote it
+};
 struct ChatMessage {
   ChatRole role = ChatRole::kUser;
   std::string content;
+  std::vector<ToolCall> tool_calls = {};  // of an assistant; the tool messages behind it answer them in their order
+};
+// What the model is told of a function that it may call.
+struct ToolDescription {
+  std::string name;
+  std::string description;
+  std::string parameters;  // JSON Schema as JSON; empty: none
 };
 
 struct RenderedChat {
   std::vector<std::int32_t> ids;
   std::string text;
+  bool opens_thought = false;  // the last thing that is written is the beginning of a thought
 };
 
 struct ChatRules;
@@ -43,14 +56,22 @@ class ChatFormat {
 
   std::string_view name() const;
 
-  // What the prompt has already written of the model's answer: "<think>\n" for R1. To be shown before the answer.
+  // The format that writes with or without a thought: V3.1 knows both, of the others each has its one way.
+  runtime::Outcome<ChatFormat> with_thinking(std::optional<bool> thinking) const;
+
+  // What the prompt has already written of the model's answer to a user: "<think>\n" for R1. To be shown before the
+  // answer.
   std::string_view answer_start() const;
+  bool has_tools() const;
+  bool fences_calls() const;  // "function", a name and fenced arguments, as V3 and R1 write calls
 
   // The whole conversation from the beginning of sentence on, and where asked the prompt for the next answer. The
   // format's own tokens become their ids; contents are encoded with added-token matching off, so that no content can
-  // play another role.
+  // play another role. Tools are described behind the system's text: for V3.1 as DeepSeek says, for the formats of V3
+  // and R1, whose templates pass over them, in the same words with their own way of calling.
   runtime::Outcome<RenderedChat> render(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
-                                        bool add_generation_prompt = true) const;
+                                        bool add_generation_prompt = true,
+                                        std::span<const ToolDescription> tools = {}) const;
 
  private:
   explicit ChatFormat(const ChatRules& rules) : rules_(&rules) {}

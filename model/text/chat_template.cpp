@@ -16,28 +16,56 @@ constexpr std::string_view kAfterLastThought = "content.split('</think>')[-1]";
 constexpr std::string_view kAfterFirstThought = "content.split('</think>',1)[1]";
 constexpr std::string_view kAnyThought = "split('</think>'";
 
+// How calls of tools and their outputs are written, and when a list of them is opened.
+constexpr std::string_view kOutput = "{{'<｜tool▁output▁begin｜>'+message['content']+'<｜tool▁output▁end｜>'}}";
+constexpr std::string_view kOutputOnNewLine =
+    "{{'\n<｜tool▁output▁begin｜>'+message['content']+'<｜tool▁output▁end｜>'}}";
+constexpr std::string_view kFencedCall =
+    "+tool['type']+'<｜tool▁sep｜>'+tool['function']['name']+'\n'+'```json'+'\n'+tool['function']['arguments']+'\n'+"
+    "'```'+'<｜tool▁call▁end｜>'}}";
+constexpr std::string_view kNextFencedCall = "{{'\n'+'<｜tool▁call▁begin｜>'+tool['type']+'<｜tool▁sep｜>'";
+constexpr std::string_view kBareCall =
+    "{{'<｜tool▁call▁begin｜>'+tool['function']['name']+'<｜tool▁sep｜>'+tool['function']['arguments']+"
+    "'<｜tool▁call▁end｜>'}}";
+constexpr std::string_view kCallsEnd = "{{'<｜tool▁calls▁end｜><｜end▁of▁sentence｜>'}}";
+constexpr std::string_view kOutputsEndLast = "{%endfor%}{%ifns.is_tool%}{{'<｜tool▁outputs▁end｜>'}}{%endif%}";
+constexpr std::string_view kCallsBegunOnce =
+    "'tool_calls'inmessage%}{%setns.is_tool=false%}{%fortoolinmessage['tool_calls']%}";
+constexpr std::string_view kCallsBegunAnew =
+    "{%setns.is_last_user=false%}{%ifns.is_tool%}{{'<｜tool▁outputs▁end｜>'}}{%endif%}{%setns.is_first=false%}"
+    "{%setns.is_tool=false%}{%setns.is_output_first=true%}";
+
 struct Features {
   std::string_view name;
-  std::array<std::string_view, 7> all;  // empty entries say nothing
+  std::array<std::string_view, 12> all;  // empty entries say nothing
   std::string_view none = {};
 };
 
 constexpr std::array kKnown = {
     Features{"v3",
-             {kCollectsSystem, kSystemAfterBos, kUser, kAssistant, kAfterLastThought,
+             {kCollectsSystem, kSystemAfterBos, kUser, kAssistant, kAfterLastThought, kOutput, kFencedCall,
+              kNextFencedCall, kCallsEnd, kOutputsEndLast, kCallsBegunOnce,
               "{%ifadd_generation_promptandnotns.is_tool%}{{'<｜Assistant｜>'}}{%endif%}"}},
     Features{"r1",
-             {kCollectsSystem, kSystemAfterBos, kUser, kAssistant, kAfterLastThought,
+             {kCollectsSystem, kSystemAfterBos, kUser, kAssistant, kAfterLastThought, kOutput, kFencedCall,
+              kNextFencedCall, kCallsEnd, kOutputsEndLast, kCallsBegunOnce,
               "{%ifadd_generation_promptandnotns.is_tool%}{{'<｜Assistant｜><think>\n'}}{%endif%}"}},
+    // Its contents are stripped of thoughts before anything is written.
     Features{"r1-0528",
-             {kCollectsSystem, kSystemAfterBos, kUserThenAssistant, kContentOnly, kAfterLastThought,
+             {kCollectsSystem, kSystemAfterBos, "{{'<｜User｜>'+content+'<｜Assistant｜>'}}", kContentOnly,
+              "{%formessageinmessages%}{%setcontent=message['content']%}{%ifmessage['role']=='user'%}",
+              "{%ifmessage['role']=='assistant'%}{%if'</think>'incontent%}{%setcontent=content.split('</think>')[-1]%}"
+              "{%endif%}{%endif%}",
+              "{{'\n<｜tool▁output▁begin｜>'+content+'<｜tool▁output▁end｜>'}}", kFencedCall, kNextFencedCall,
+              kOutputsEndLast, kCallsBegunAnew,
               "{%ifadd_generation_promptandnotns.is_last_userandnotns.is_tool%}{{'<｜Assistant｜>'}}{%endif%}"}},
     Features{"v3-0324",
-             {kCollectsSystem, kSystemAfterBos, kUserThenAssistant, kContentOnly,
+             {kCollectsSystem, kSystemAfterBos, kUserThenAssistant, kContentOnly, kOutputOnNewLine, kFencedCall,
+              kNextFencedCall, kCallsEnd, kOutputsEndLast, kCallsBegunAnew,
               "{%ifadd_generation_promptandnotns.is_last_userandnotns.is_tool%}{{'<｜Assistant｜>'}}{%endif%}"},
              kAnyThought},
     Features{"v3.1",
-             {kCollectsSystem, kSystemAfterBos, kUser, kContentOnly, kAfterFirstThought,
+             {kCollectsSystem, kSystemAfterBos, kUser, kContentOnly, kAfterFirstThought, kOutput, kBareCall, kCallsEnd,
               "{%ifadd_generation_promptandns.is_last_userandnotns.is_tool%}{{'<｜Assistant｜>'}}"
               "{%ifnotthinking%}{{'</think>'}}{%else%}{{'<think>'}}{%endif%}{%endif%}"}},
     Features{

@@ -21,10 +21,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   std::vector<ChatMessage> messages;
   while (!input.empty()) {
-    const auto role = static_cast<ChatRole>(static_cast<std::uint8_t>(input[0]) % 3);
+    const auto role = static_cast<ChatRole>(static_cast<std::uint8_t>(input[0]) % 4);
+    const bool has_call = role == ChatRole::kAssistant && (static_cast<std::uint8_t>(input[0]) & 64) != 0;
     input.remove_prefix(1);
     const std::size_t end = std::min(input.find('\0'), input.size());
     messages.push_back({role, std::string(input.substr(0, end))});
+    if (has_call) messages.back().tool_calls = {{"f", messages.back().content}, {messages.back().content, "{}"}};
     input.remove_prefix(std::min(end + 1, input.size()));
   }
   for (const std::string_view name : ChatFormat::names()) {
@@ -32,8 +34,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!rendered.ok()) continue;
     CONSORT_CHECK(tokenizer.decode(rendered->ids, false) == rendered->text);
     const auto markers = std::count_if(rendered->ids.begin(), rendered->ids.end(), [](auto id) { return id >= 256; });
-    // The beginning, at most three per message, two of the generation prompt.
-    CONSORT_CHECK(markers <= static_cast<std::int64_t>(3 + 3 * messages.size()), markers, messages.size());
+    // The beginning, at most twelve per message (two calls and what is around them), two of the generation prompt, one
+    // of the end of outputs.
+    CONSORT_CHECK(markers <= static_cast<std::int64_t>(4 + 12 * messages.size()), markers, messages.size());
   }
   return 0;
 }
