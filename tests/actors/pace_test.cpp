@@ -46,7 +46,7 @@ TEST_CASE("the number of prompt rows stays within its bounds") {
   slow.measured(4, 0, 1ms);
   for (int i = 0; i < 50; ++i) slow.measured(4, slow.prompt_rows(4, 512), 500ms);
   CHECK(slow.prompt_rows(4, 512) == StepPace::kLeastPromptRows);
-  CHECK(slow.prompt_rows(4, 5) == 5);
+  CHECK(slow.prompt_rows(4, 1) == 1);
   StepPace quick;
   quick.measured(4, 0, 10ms);
   for (int i = 0; i < 50; ++i) quick.measured(4, quick.prompt_rows(4, 512), 10ms);
