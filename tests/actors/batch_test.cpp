@@ -67,7 +67,9 @@ TEST_CASE("penalties and biases act on what a cluster generates as on what a pla
     CHECK_FALSE(std::ranges::equal(expected, plain));  // else the test says nothing
   }
   request.penalties = {0, 0, 1, {{plain[0].id, -100.0F}}};
-  for (const auto& token : run_one(cluster, request)->tokens) CHECK(token.id != plain[0].id);
+  const auto banned = run_one(cluster, request);
+  REQUIRE_FALSE(banned->tokens.empty());
+  for (const auto& token : banned->tokens) CHECK(token.id != plain[0].id);
   cluster.check_rest();
 }
 
