@@ -108,7 +108,7 @@ struct Batcher::StepInFlight {
 
 // Where a request could run, with the pages for it.
 struct Batcher::Place {
-  DecoderPeer* peer = nullptr;  // null: nowhere for now
+  DecoderPeer* peer = nullptr;  // null: no Decoder can take it at this moment
   PageLease lease;
   std::uint32_t cached_pages = 0;  // of the lease
 };
